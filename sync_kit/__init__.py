@@ -1,0 +1,35 @@
+"""Rate limiting, exclusive sections, background jobs and queues on Redis or Valkey."""
+
+from sync_kit.errors import (
+    ConfigurationError,
+    InvalidPayloadError,
+    LockError,
+    LockLostError,
+    RateLimitError,
+    ServerError,
+    SyncKitError,
+    Unavailable,
+    UnknownTaskError,
+)
+from sync_kit.kit import SyncKit, configure
+from sync_kit.mutex import BlockingLease, Lease, Mutex
+from sync_kit.ratelimit import Decision, RateLimiter
+
+__all__ = [
+    "BlockingLease",
+    "ConfigurationError",
+    "Decision",
+    "InvalidPayloadError",
+    "Lease",
+    "LockError",
+    "LockLostError",
+    "Mutex",
+    "RateLimitError",
+    "RateLimiter",
+    "ServerError",
+    "SyncKit",
+    "SyncKitError",
+    "Unavailable",
+    "UnknownTaskError",
+    "configure",
+]

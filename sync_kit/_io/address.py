@@ -1,0 +1,169 @@
+"""Where the server is and how to connect to it: urls, supplied clients, the embedded server."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+import redis.asyncio.connection as async_connection
+import redis.asyncio.retry
+import redis.backoff
+import redis.connection as sync_connection
+import redis.retry
+
+from sync_kit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sync_kit._io.embedded import Attachment
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds to connect, unless the url or the client says otherwise."""
+TIMEOUT = 5.0
+"""Seconds to wait for a reply, unless the url or the client says otherwise."""
+
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "embedded": "embedded",
+}
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "tls": (sync_connection.SSLConnection, async_connection.SSLConnection),
+    "unix": (sync_connection.UnixDomainSocketConnection, async_connection.UnixDomainSocketConnection),
+    "tcp": (sync_connection.Connection, async_connection.Connection),  # last: TLS connections are TCP's subclasses
+}
+_TAKEN_OVER = frozenset(
+    "host port path db username password credential_provider client_name socket_connect_timeout"
+    " socket_keepalive socket_keepalive_options socket_type socket_timeout".split()
+)
+
+
+def _quiet(base: Any) -> dict[str, Any]:
+    """Connect in as few round trips as possible, and never repeat anything by itself."""
+    known = inspect.signature(base.__init__).parameters
+    options: dict[str, Any] = {"protocol": 2, "health_check_interval": 0}
+    options |= {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
+    return options
+
+
+_QUIET_SYNC = _quiet(sync_connection.AbstractConnection)
+_QUIET_ASYNC = _quiet(async_connection.AbstractConnection)
+
+
+class Address:
+    """A server and the options of a connection to it.
+
+    Args:
+        kind: `tcp`, `tls`, `unix` or `embedded`.
+        options: redis-py's connection options that are kept.
+        label: how errors and reprs name the server; never holds a secret.
+    """
+
+    def __init__(self, kind: str, options: dict[str, Any], label: str, embedded: tuple[str, str] | None = None) -> None:
+        self.kind = kind
+        self.label = label
+        self.connect_timeout: float = options.get("socket_connect_timeout") or CONNECT_TIMEOUT
+        self.timeout: float = options.get("socket_timeout") or TIMEOUT
+        self._options = {name: value for name, value in options.items() if name != "socket_timeout"}
+        self._options["socket_connect_timeout"] = self.connect_timeout
+        self._embedded = embedded
+        self._attachment: Attachment | None = None
+
+    def __repr__(self) -> str:
+        return f"<Address {self.label}>"
+
+    @property
+    def resolved(self) -> bool:
+        """Whether a connection can be made without starting a server first."""
+        return self._embedded is None or self._attachment is not None
+
+    def resolve(self) -> None:
+        """Start or join the embedded server, if this is one. Blocks for up to some seconds."""
+        if not self.resolved and self._embedded is not None:
+            from sync_kit._io.embedded import attach
+
+            self._attachment = attach(*self._embedded)
+            self._options["path"] = self._attachment.socket
+
+    def leave(self) -> None:
+        """Stop being a user of the embedded server; the next `resolve` joins again."""
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            attachment.close()
+
+    def connection(self, timeout: float) -> sync_connection.AbstractConnection:
+        """A new blocking connection, not yet connected; replies may take `timeout` seconds."""
+        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        made: sync_connection.AbstractConnection = self._class(0)(
+            **self._options, **_QUIET_SYNC, socket_timeout=timeout, retry=retry
+        )
+        return made
+
+    def async_connection(self) -> async_connection.AbstractConnection:
+        """A new asyncio connection, not yet connected, without a time limit of its own."""
+        retry = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+        made: async_connection.AbstractConnection = self._class(1)(
+            **self._options, **_QUIET_ASYNC, socket_timeout=None, retry=retry
+        )
+        return made
+
+    def _class(self, which: int) -> Any:
+        return _KINDS["unix" if self.kind == "embedded" else self.kind][which]
+
+
+def from_environment() -> str:
+    """The url of `REDIS_URL`, else of `VALKEY_URL`, else localhost."""
+    return os.environ.get("REDIS_URL") or os.environ.get("VALKEY_URL") or "redis://localhost:6379/0"
+
+
+def from_url(url: str, namespace: str) -> Address:
+    """Read a url. Raises `ConfigurationError` without repeating a password that the url may hold."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        shown = repr(scheme) if separator else "a url without a scheme"
+        raise ConfigurationError(f"cannot connect to {shown}: use one of {', '.join(s + '://' for s in _SCHEMES)}")
+    if scheme == "embedded":
+        return Address("embedded", {}, url, embedded=(url, namespace))
+    return _from_parsed(f"{_SCHEMES[scheme]}://{rest}", scheme)
+
+
+def _from_parsed(url: str, scheme: str) -> Address:
+    try:
+        options: dict[str, Any] = dict(sync_connection.parse_url(url))
+        path = urlsplit(url).path
+    except ValueError as error:
+        raise ConfigurationError(f"the {scheme}:// url cannot be read: {error}") from None
+    if not url.startswith("unix:") and path.strip("/") and not path.strip("/").isdigit():
+        raise ConfigurationError(f"the database in the {scheme}:// url must be a number, as in {scheme}://host:6379/0")
+    return _address(options.pop("connection_class", sync_connection.Connection), options)
+
+
+def from_client(client: Any) -> Address:
+    """Take over the connection settings of a redis-py client, blocking or async; the client itself is not used."""
+    pool = getattr(client, "connection_pool", None)
+    options = getattr(pool, "connection_kwargs", None)
+    if options is None:
+        raise ConfigurationError(
+            f"client= must be a redis.Redis or redis.asyncio.Redis, not {type(client).__name__}: "
+            "or pass the url as the first argument"
+        )
+    return _address(pool.connection_class, dict(options))
+
+
+def _address(connection_class: Any, options: dict[str, Any]) -> Address:
+    kind = next((k for k, pair in _KINDS.items() if issubclass(connection_class, pair)), None)
+    if kind is None:
+        raise ConfigurationError(f"connections of class {connection_class.__name__} are not supported: pass a url")
+    kept = {name: value for name, value in options.items() if _kept(name, value)}
+    place = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
+    return Address(kind, kept, f"{place}/{kept.get('db') or 0}")
+
+
+def _kept(name: str, value: object) -> bool:
+    return value is not None and (name in _TAKEN_OVER or name.startswith("ssl"))

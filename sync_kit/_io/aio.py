@@ -1,0 +1,163 @@
+"""The async drivers: perform effects on asyncio (one shared connection) and on trio (threads)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
+from sync_kit._io.pipeline import Pipeline
+from sync_kit._io.scripts import pack
+from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, unavailable
+from sync_kit.errors import SyncKitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from sync_kit._io.address import Address
+    from sync_kit._io.blocking import BlockingDriver
+
+_THREADS = 40
+
+
+class AsyncDriver(Protocol):
+    """What async facades use: performs flows for the tasks of one event loop."""
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Perform `flow` and return its result. A checkpoint, like every await here."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections of this loop; calls under way fail with `Unavailable`."""
+        ...
+
+
+class _Driver:
+    async def run(self, flow: Flow[T]) -> T:
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    reply = await self.perform(effect)
+                except Exception as error:
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(reply)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            flow.close()
+
+    def perform(self, effect: Effect) -> Awaitable[Any]:
+        if isinstance(effect, Eval):
+            return self._eval(effect)
+        if isinstance(effect, Pop):
+            return self._pop(effect)
+        return anyio.sleep(effect.seconds)
+
+    async def _eval(self, effect: Eval) -> Any:
+        raise NotImplementedError
+
+    async def _pop(self, effect: Pop) -> bool:
+        raise NotImplementedError
+
+
+class AsyncioDriver(_Driver):
+    """For asyncio, with and without uvloop: calls of one turn of the loop share a write (see `pipeline`)."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._pipeline = Pipeline(address)
+        self._waiting: deque[AbstractConnection] = deque()
+
+    async def aclose(self) -> None:
+        await self._pipeline.aclose()
+        while self._waiting:
+            await self._waiting.pop().disconnect(nowait=True)
+        await asyncio.sleep(0)
+
+    async def _eval(self, effect: Eval) -> Any:
+        try:
+            reply = await self._pipeline.call(
+                effect.script.call(effect.keys, effect.args), effect.deadline or self._address.timeout
+            )
+        except (ConnectionLost, asyncio.TimeoutError) as error:
+            reply = await self._again(effect, error)
+        if isinstance(reply, UNKNOWN_SCRIPT):
+            reply = await self._whole(effect)
+        if isinstance(reply, Exception):
+            raise refused(effect, reply) from reply
+        return reply
+
+    async def _again(self, effect: Eval, error: Exception) -> Any:
+        """A call that carries an id may be sent once more after its connection was lost."""
+        if not effect.repeat or not isinstance(error, ConnectionLost) or isinstance(error.__cause__, SyncKitError):
+            raise self._failure(effect, error) from error.__cause__
+        return await self._whole(effect)
+
+    async def _whole(self, effect: Eval) -> Any:
+        timeout = effect.deadline or self._address.timeout
+        try:
+            return await self._pipeline.call(effect.script.whole(effect.keys, effect.args), timeout)
+        except (ConnectionLost, asyncio.TimeoutError) as error:
+            raise self._failure(effect, error) from error.__cause__
+
+    def _failure(self, effect: Eval | Pop, error: BaseException) -> SyncKitError:
+        cause = error.__cause__ or error
+        return cause if isinstance(cause, SyncKitError) else unavailable(self._address.label, effect, cause)
+
+    async def _pop(self, effect: Pop) -> bool:
+        """Blocking reads have connections of their own, so that nothing waits behind what waits."""
+        connection = self._waiting.pop() if self._waiting else self._address.async_connection()
+        try:
+            reply = await self._blpop(connection, effect)
+        except REPLIED as error:
+            self._waiting.append(connection)
+            raise refused(effect, error) from error
+        except LOST as error:
+            await connection.disconnect(nowait=True)
+            raise unavailable(self._address.label, effect, error) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._waiting.append(connection)
+        return reply is not None
+
+    async def _blpop(self, connection: AbstractConnection, effect: Pop) -> Any:
+        if not connection.is_connected:
+            if not self._address.resolved:
+                await asyncio.get_running_loop().run_in_executor(None, self._address.resolve)
+                connection = self._address.async_connection()
+            await asyncio.wait_for(connection.connect(), self._address.connect_timeout)
+        await connection.send_packed_command(pack("BLPOP", effect.key, f"{effect.seconds:.3f}"), check_health=False)
+        limit = effect.seconds + self._address.timeout
+        return await asyncio.wait_for(connection.read_response(disable_decoding=True), limit)
+
+
+class TrioDriver(_Driver):
+    """For trio, which redis-py does not know: effects run on the blocking driver, on threads.
+
+    A thread is never abandoned: an acquire that runs after its clean-up would leave its key behind.
+    A cancelled caller therefore waits until the reply, or the time limit, is there.
+    """
+
+    def __init__(self, blocking: BlockingDriver) -> None:
+        self._blocking = blocking
+        self._calls = anyio.CapacityLimiter(_THREADS)
+        self._waits = anyio.CapacityLimiter(_THREADS)
+
+    async def aclose(self) -> None:
+        """Nothing to do: the connections are the blocking driver's."""
+
+    async def _eval(self, effect: Eval) -> Any:
+        return await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
+
+    async def _pop(self, effect: Pop) -> bool:
+        came: bool = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._waits)
+        return came

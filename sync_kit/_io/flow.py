@@ -1,0 +1,73 @@
+"""Flows: operations written once for async and blocking code.
+
+A flow is a generator that yields *effects* and returns a result. It decides; a driver performs
+the effects. A flow never yields inside `finally`: it could not be finished after a cancellation,
+so clean-up that needs Redis belongs to the facade. (psycopg 3 is built like this.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sync_kit._io.scripts import Arg, Script
+
+T = TypeVar("T")
+
+
+class Eval:
+    """Run a script; answers with its reply.
+
+    Args:
+        script: what to run.
+        keys: its keys, all with one hash tag.
+        args: its arguments.
+        deadline: seconds to wait for the reply once connected; None for the connection's own.
+        repeat: the call carries an id, so it may be sent again after a lost connection.
+    """
+
+    __slots__ = ("args", "deadline", "keys", "repeat", "script")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Arg],
+        *,
+        deadline: float | None = None,
+        repeat: bool = False,
+    ) -> None:
+        self.script = script
+        self.keys = keys
+        self.args = args
+        self.deadline = deadline
+        self.repeat = repeat
+
+
+class Sleep:
+    """Wait for `seconds`."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Pop:
+    """Wait at most `seconds` for an element of the list `key` and take it; answers whether one came.
+
+    Only ever a wake-up hint: a cancelled pop may lose its element.
+    """
+
+    __slots__ = ("key", "seconds")
+
+    def __init__(self, key: str, seconds: float) -> None:
+        self.key = key
+        self.seconds = seconds
+
+
+Effect = Eval | Sleep | Pop
+Flow = Generator[Effect, Any, T]

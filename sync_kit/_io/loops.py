@@ -1,0 +1,103 @@
+"""What sync_kit needs to know of a running event loop: its identity, a way in for threads, its beat."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BEAT = 1.0
+
+
+def current_token() -> Any:
+    """The running asyncio loop or trio token, or None outside of both."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return loop
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+
+
+def _nothing() -> None:
+    """What a thread asks a trio loop to do, to learn whether it still runs."""
+
+
+class Loop:
+    """One event loop, seen from threads.
+
+    `beat` is when the loop last ran (monotonic seconds). It is kept up while somebody `watch`es,
+    so that a thread can tell a busy loop from a dead one.
+    """
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+        self._watchers = 0
+        self._beating = False
+        self.beat = time.monotonic()
+
+    @property
+    def is_asyncio(self) -> bool:
+        """Whether this is an asyncio loop (uvloop included)."""
+        return isinstance(self._token, asyncio.AbstractEventLoop)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop can run nothing any more."""
+        if self.is_asyncio:
+            return bool(self._token.is_closed())
+        try:
+            self._token.run_sync_soon(_nothing)
+        except RuntimeError:
+            return True
+        return False
+
+    def call_soon(self, call: Callable[[], Any]) -> None:
+        """Run `call` on the loop, from any thread; a loop that has ended is ignored."""
+        try:
+            if self.is_asyncio:
+                self._token.call_soon_threadsafe(call)
+            else:
+                self._token.run_sync_soon(call)
+        except RuntimeError:
+            return  # the loop is closed: whatever it owned has ended with it
+
+    def watch(self) -> None:
+        """Keep `beat` up to date until `unwatch`. Call on the loop."""
+        self._watchers += 1
+        self.beat = time.monotonic()
+        if not self._beating:
+            self._beating = True
+            self._start()
+
+    def unwatch(self) -> None:
+        """Undo one `watch`."""
+        self._watchers -= 1
+
+    def _start(self) -> None:
+        if self.is_asyncio:
+            self._token.call_later(BEAT, self._pulse)
+        else:
+            sys.modules["trio"].lowlevel.spawn_system_task(self._trio_pulse, name="sync_kit beat")
+
+    def _pulse(self) -> None:
+        self.beat = time.monotonic()
+        if self._watchers:
+            self._token.call_later(BEAT, self._pulse)
+        else:
+            self._beating = False
+
+    async def _trio_pulse(self) -> None:
+        trio = sys.modules["trio"]
+        while self._watchers:
+            await trio.sleep(BEAT)
+            self.beat = time.monotonic()
+        self._beating = False

@@ -1,0 +1,180 @@
+"""Implicit pipelining for asyncio: the calls of one turn of the loop leave in one write.
+
+One connection serves all callers of a loop. A writer task sends what was called since its last
+turn; a reader task hands out the replies in order. Rules that keep this right:
+
+* A call that is cancelled before it is written is never sent; one that is cancelled later keeps its
+  place, and its reply is dropped. So no reply ever reaches another caller.
+* When the connection breaks, every call on it fails with `ConnectionLost`; the next call connects again.
+* Time limits are looked after by a tick that only runs while calls are outstanding. A tick that
+  comes late says that the loop was busy, not Redis: replies that wait in the socket go first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from sync_kit._io.translate import LOST, REPLIED, ConnectionLost
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
+
+    from sync_kit._io.address import Address
+
+TICK = 0.025
+HANDFUL = 32
+"""Replies handed out in one go. Their callers run before the next handful, so the server works meanwhile."""
+
+
+class Call:
+    """One command and the future of its reply."""
+
+    __slots__ = ("expires", "future", "packed")
+
+    def __init__(self, packed: bytes, future: asyncio.Future[Any], expires: float) -> None:
+        self.packed = packed
+        self.future = future
+        self.expires = expires
+
+
+class Pipeline:
+    """The shared connection of one event loop.
+
+    Args:
+        address: where to connect; connecting is limited by its `connect_timeout`. A connection on
+            which nothing was heard for its `timeout` while a call waited is given up.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self._queued: list[Call] = []
+        self._sent: deque[Call] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._connected = False
+        self._heard = 0.0
+        self._ticking = False
+
+    def call(self, packed: bytes, timeout: float) -> asyncio.Future[Any]:
+        """Send one command in this turn of the loop; the future is its reply (an error reply is returned as value)."""
+        now = self._loop.time()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        allowed = timeout if self._connected else timeout + self._address.connect_timeout
+        self._queued.append(Call(packed, future, now + allowed))
+        if self._task is None:
+            # A fresh context: the task must not keep the first caller's context variables alive.
+            self._task = contextvars.Context().run(self._loop.create_task, self._serve())
+        elif self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(TICK, self._tick, now + TICK)
+        return future
+
+    async def aclose(self) -> None:
+        """Close the connection; calls that are still on it fail with `ConnectionLost`."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _serve(self) -> None:
+        connection = None
+        try:
+            connection = await self._connect()
+            await self._exchange(connection)
+        except (*LOST, asyncio.TimeoutError) as error:
+            self._fail(error)
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+
+    async def _connect(self) -> AbstractConnection:
+        if not self._address.resolved:
+            await self._loop.run_in_executor(None, self._address.resolve)
+        connection = self._address.async_connection()
+        try:
+            await asyncio.wait_for(connection.connect(), self._address.connect_timeout)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._connected, self._heard = True, self._loop.time()
+        return connection
+
+    async def _exchange(self, connection: AbstractConnection) -> None:
+        reader = asyncio.ensure_future(self._read(connection))
+        writer = asyncio.ensure_future(self._write(connection))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reader.cancel()
+            writer.cancel()
+            ended = await asyncio.gather(reader, writer, return_exceptions=True)
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        while True:
+            while not self._queued:
+                self._wake = self._loop.create_future()
+                await self._wake
+            batch = [call for call in self._queued if not call.future.done()]
+            self._queued.clear()
+            if not batch:
+                continue
+            self._sent.extend(batch)
+            await connection.send_packed_command(b"".join([call.packed for call in batch]), check_health=False)
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        sent, loop = self._sent, self._loop
+        handed = 0
+        while True:
+            try:
+                reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except REPLIED as error:
+                reply = error
+            self._heard = loop.time()
+            future = sent.popleft().future
+            if not future.done():
+                future.set_result(reply)
+            handed += 1
+            if handed % HANDFUL == 0:
+                await asyncio.sleep(0)
+
+    def _fail(self, error: BaseException) -> None:
+        self._connected, self._wake, self._task = False, None, None
+        calls = [*self._sent, *self._queued]
+        self._sent.clear()
+        self._queued.clear()
+        for call in calls:
+            if not call.future.done():
+                lost = ConnectionLost(str(error) or type(error).__name__)
+                lost.__cause__ = error
+                call.future.set_exception(lost)
+
+    def _tick(self, due: float) -> None:
+        now = self._loop.time()
+        if not (self._sent or self._queued):
+            self._ticking = False
+            return
+        if now - due < TICK:
+            self._expire(now)
+        self._loop.call_later(TICK, self._tick, now + TICK)
+
+    def _expire(self, now: float) -> None:
+        for call in (*self._sent, *self._queued):
+            if call.expires < now and not call.future.done():
+                call.future.set_exception(asyncio.TimeoutError())
+        oldest = self._sent[0] if self._sent else None
+        silent = now - self._heard > self._address.timeout
+        if oldest is not None and oldest.expires < now and silent and self._task is not None:
+            self._task.cancel()

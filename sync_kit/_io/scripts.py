@@ -1,0 +1,97 @@
+"""Lua scripts as values: a file, its checked header, and the bytes that call it.
+
+The header is the contract between Python and Lua::
+
+    -- take: spend `cost` units of one counter, or refuse
+    -- KEYS: counter
+    -- ARGV: limit window_ms cost
+    -- returns: ok|limited, remaining, retry_after_ms
+
+`...` at the end of KEYS or ARGV says that the names after the last `;` repeat as a group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HEADER = re.compile(
+    r"-- (?P<name>\w+): .+\n(?:--  .*\n)*-- KEYS:(?P<keys>.*)\n-- ARGV:(?P<args>.*)\n-- returns: .+\n"
+)
+
+Arg = str | bytes | int
+
+
+class Names:
+    """The names of a header line: fixed ones, then perhaps a group that repeats."""
+
+    __slots__ = ("fixed", "group")
+
+    def __init__(self, line: str) -> None:
+        fixed, _, group = line.partition(";")
+        self.fixed = tuple(fixed.split())
+        self.group = tuple(word for word in group.split() if word != "...")
+
+    def fit(self, count: int) -> bool:
+        """Whether `count` values can be given for these names."""
+        more = count - len(self.fixed)
+        return more == 0 or (more > 0 and bool(self.group) and more % len(self.group) == 0)
+
+
+class Script:
+    """One Lua script. Called with `EVALSHA`; sent whole when the server does not know it."""
+
+    __slots__ = ("_heads", "args", "keys", "name", "sha", "source")
+
+    def __init__(self, name: str, source: str) -> None:
+        header = _HEADER.match(source)
+        if header is None or header["name"] != name:
+            raise ValueError(f"{name}.lua has no proper header; see sync_kit/_io/scripts.py")
+        self.name = name
+        self.source = source
+        self.keys = Names(header["keys"])
+        self.args = Names(header["args"])
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        self._heads: dict[tuple[int, int], bytes] = {}
+
+    @classmethod
+    def load(cls, package: str, name: str) -> Script:
+        """Read `name`.lua from `package`."""
+        return cls(name, resources.files(package).joinpath(f"{name}.lua").read_text("utf-8"))
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+    def call(self, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+        """The bytes of an `EVALSHA`. Raises `ValueError` when the counts do not fit the header."""
+        shape = (len(keys), len(args))
+        head = self._heads.get(shape) or self._head(shape)
+        return head + _bulk([*keys, *args])
+
+    def whole(self, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+        """The bytes of an `EVAL`, which also teaches the script to the server."""
+        return pack("EVAL", self.source, len(keys), *keys, *args)
+
+    def _head(self, shape: tuple[int, int]) -> bytes:
+        keys, args = shape
+        if not (self.keys.fit(keys) and self.args.fit(args)):
+            raise ValueError(f"{self.name}.lua was called with {keys} keys and {args} arguments; see its header")
+        head = f"*{3 + keys + args}\r\n".encode() + _bulk(["EVALSHA", self.sha, keys])
+        if len(self._heads) < 64:
+            self._heads[shape] = head
+        return head
+
+
+def _bulk(parts: Sequence[Arg]) -> bytes:
+    encoded = [part if type(part) is bytes else str(part).encode() for part in parts]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in encoded])
+
+
+def pack(*parts: Arg) -> bytes:
+    """One command in the Redis serialization protocol."""
+    return b"*%d\r\n" % len(parts) + _bulk(parts)

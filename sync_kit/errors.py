@@ -1,0 +1,143 @@
+"""The whole error tree on one page.
+
+Every error that sync_kit raises on purpose is a `SyncKitError`. Its message says what happened,
+to which key or setting, and what to do about it. Anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ConfigurationError",
+    "InvalidPayloadError",
+    "LockError",
+    "LockLostError",
+    "RateLimitError",
+    "ServerError",
+    "SyncKitError",
+    "Unavailable",
+    "UnknownTaskError",
+]
+
+
+class SyncKitError(Exception):
+    """The root of every error that sync_kit raises on purpose."""
+
+
+class ConfigurationError(SyncKitError):
+    """A setting, option, name or call is wrong; the message says how to fix it.
+
+    Raised as early as the mistake can be known: at construction, when a decorator is applied,
+    or at the first call.
+    """
+
+
+class Unavailable(SyncKitError):
+    """Redis could not be reached, or did not answer in time; the cause is chained.
+
+    The operation may or may not have happened. Repeating it is safe wherever the call carries an
+    id of its own (sending a job, acquiring and releasing a lock).
+    """
+
+
+class ServerError(SyncKitError):
+    """Redis answered with an error: wrong type of a key, no permission, out of memory, ...
+
+    The message names the operation and the key; the server's own words are chained.
+    """
+
+
+class Decided(Protocol):
+    """What `RateLimitError` needs to know of a decision."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def reset_in(self) -> float: ...
+    @property
+    def retry_after(self) -> float: ...
+
+
+class RateLimitError(SyncKitError):
+    """The call was refused by a rate limit.
+
+    Attributes:
+        decision: the refusing decision.
+        key: the key that is limited.
+        remaining: units left in the window.
+        reset_in: seconds until the whole limit is available again.
+        retry_after: seconds after which the same call is admitted; `inf` if never.
+    """
+
+    def __init__(self, limiter: str, decision: Decided) -> None:
+        self.decision = decision
+        self.key = decision.key
+        self.remaining = decision.remaining
+        self.reset_in = decision.reset_in
+        self.retry_after = decision.retry_after
+        super().__init__(
+            f"rate limit {limiter!r} of {decision.limit} reached for {decision.key!r}: "
+            f"try again in {decision.retry_after:.3f} s"
+        )
+
+
+class LockError(SyncKitError):
+    """The resource is held by somebody else.
+
+    Attributes:
+        resource: what was asked for.
+        holder: who holds it (host and process id), as far as known.
+        expires_in: seconds until that lease ends unless it is renewed.
+    """
+
+    def __init__(self, mutex: str, resource: str, holder: str, expires_in: float) -> None:
+        self.resource = resource
+        self.holder = holder
+        self.expires_in = expires_in
+        super().__init__(
+            f"{resource!r} of mutex {mutex!r} is held by {holder} for another {expires_in:.3f} s "
+            "unless renewed: try again later or pass a longer wait="
+        )
+
+
+class LockLostError(SyncKitError):
+    """The lease of a guarded block ended before the block did; the block was cancelled.
+
+    Attributes:
+        resource: what was held.
+        fence: the fencing token of the lost lease; a store that checks fences refuses it.
+    """
+
+    def __init__(self, mutex: str, resource: str, fence: int, reason: str) -> None:
+        self.resource = resource
+        self.fence = fence
+        super().__init__(
+            f"the lease on {resource!r} of mutex {mutex!r} (fence {fence}) is lost: {reason}. "
+            "Somebody else may hold it now; undo or repeat the work"
+        )
+
+
+class InvalidPayloadError(SyncKitError):
+    """A payload does not fit the schema of its task; nothing was written.
+
+    Attributes:
+        task: the task's name.
+        errors: pydantic's list of what is wrong, without the input values.
+    """
+
+    def __init__(self, task: str, errors: Sequence[Any], detail: str) -> None:
+        self.task = task
+        self.errors = list(errors)
+        super().__init__(f"payload of task {task!r} refused by its schema: {detail}")
+
+
+class UnknownTaskError(SyncKitError):
+    """A job names a task that this process has not registered."""

@@ -1,0 +1,187 @@
+"""SyncKit: one server, one namespace, and the clients that are bound to each event loop and process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sync_kit._io import address as addresses
+from sync_kit._io.aio import AsyncDriver, AsyncioDriver, TrioDriver
+from sync_kit._io.blocking import BlockingDriver
+from sync_kit._io.keys import encode_part
+from sync_kit._io.loops import Loop, current_token
+from sync_kit.errors import ConfigurationError
+from sync_kit.options import refuse_unknown
+
+if TYPE_CHECKING:
+    from typing_extensions import Never, Self
+
+    from sync_kit._io.flow import Flow, T
+
+__all__ = ["SyncKit", "configure", "default_kit"]
+
+
+class Home:
+    """What belongs to one event loop: the loop as threads see it, and the driver."""
+
+    __slots__ = ("driver", "loop", "token")
+
+    def __init__(self, token: Any, driver: AsyncDriver) -> None:
+        self.token = token
+        self.loop = Loop(token)
+        self.driver = driver
+
+
+class SyncKit:
+    """A connection to one Redis or Valkey, shared by every object that is made with `kit=`.
+
+    Nothing is connected when it is made: clients are bound on first use, one for each event loop and
+    one for the blocking calls of a process. They close themselves when their event loop ends;
+    `aclose` and `close` do it earlier. A kit may be used again after closing.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS), `unix://`, `valkey://`, `valkeys://` (TLS) or `embedded://`
+            (a server of one's own, see `sync_kit/_io/embedded/README.md`). Without it: `REDIS_URL`,
+            then `VALKEY_URL`, then `redis://localhost:6379/0`.
+        namespace: the first part of every key; separates applications that share a server.
+        client: a `redis.Redis` or `redis.asyncio.Redis` whose connection settings are taken over
+            instead of a url. The client itself is neither used nor changed.
+
+    Raises:
+        ConfigurationError: the url, the client or the namespace cannot be used.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, namespace: str = "sync-kit", client: Any = None, **unknown: Never
+    ) -> None:
+        refuse_unknown("SyncKit", unknown, ("url", "namespace", "client"))
+        if url is not None and client is not None:
+            raise ConfigurationError("SyncKit takes a url or a client, not both")
+        encode_part(namespace)
+        self.namespace = namespace
+        self._address = self._read(url, client)
+        self._blocking = BlockingDriver(self._address)
+        self._homes: dict[Any, Home] = {}
+        self._last: Home | None = None
+        self._lock = threading.Lock()
+        _kits.add(self)
+
+    def __repr__(self) -> str:
+        return f"<SyncKit {self._address.label} namespace={self.namespace!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the clients of the running event loop and the idle ones of blocking code."""
+        home = self._homes.pop(current_token(), None)
+        self._last = None
+        if home is not None:
+            await home.driver.aclose()
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle clients of blocking code, and leave the embedded server when no event loop uses it."""
+        self._blocking.close()
+        self._prune()
+        if not self._homes:
+            self._address.leave()
+
+    def home(self) -> Home:
+        """The part of this kit that belongs to the running event loop. For the rooms of sync_kit itself."""
+        token = current_token()
+        last = self._last
+        if last is not None and last.token is token:
+            return last
+        return self._bind(token)
+
+    @property
+    def driver(self) -> AsyncDriver:
+        """The async driver of the running event loop. For the rooms of sync_kit itself."""
+        return self.home().driver
+
+    @property
+    def thread_driver(self) -> BlockingDriver:
+        """The blocking driver, for threads of sync_kit itself."""
+        return self._blocking
+
+    def run_blocking(self, flow: Flow[T], verb: str) -> T:
+        """Perform `flow` in this thread. Refused inside a running event loop: `verb` is what to await there."""
+        if current_token() is not None:
+            _refuse_in_loop(verb)
+        return self._blocking.run(flow)
+
+    def _bind(self, token: Any) -> Home:
+        if token is None:
+            raise ConfigurationError("no event loop is running: call this with await, or use the .blocking twin")
+        with self._lock:
+            self._prune()
+            home = self._homes.get(token)
+            if home is None:
+                home = self._homes[token] = Home(token, self._make_driver(token))
+        self._last = home
+        return home
+
+    def _prune(self) -> None:
+        for token in [token for token, home in self._homes.items() if home.loop.ended]:
+            self._homes.pop(token, None)
+
+    def _make_driver(self, token: Any) -> AsyncDriver:
+        return AsyncioDriver(self._address) if Loop(token).is_asyncio else TrioDriver(self._blocking)
+
+    def _read(self, url: str | None, client: Any) -> addresses.Address:
+        if client is not None:
+            return addresses.from_client(client)
+        return addresses.from_url(url or addresses.from_environment(), self.namespace)
+
+    def _after_fork(self) -> None:
+        # The parent's connections stay referenced: closing them here would say goodbye in its name.
+        _parents.append((self._last, dict(self._homes), self._blocking))
+        self._last, self._lock = None, threading.Lock()
+        self._homes = {}
+        self._blocking = BlockingDriver(self._address)
+
+
+def _refuse_in_loop(verb: str) -> NoReturn:
+    raise ConfigurationError(f"a blocking call inside a running event loop would stop it: use `await {verb}` instead")
+
+
+_kits: weakref.WeakSet[SyncKit] = weakref.WeakSet()
+_parents: list[Any] = []
+_default: SyncKit | None = None
+
+
+def _all_after_fork() -> None:
+    for kit in list(_kits):
+        kit._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_all_after_fork)
+
+
+def configure(url: str | None = None, *, namespace: str = "sync-kit", client: Any = None, **unknown: Never) -> SyncKit:
+    """Make the default kit: the one that objects without `kit=` use, from their next call on.
+
+    Takes what `SyncKit` takes and returns the new default kit. Optional: without it, the default kit
+    is `SyncKit()`.
+
+    Raises:
+        ConfigurationError: the url, the client or the namespace cannot be used.
+    """
+    global _default
+    _default = SyncKit(url, namespace=namespace, client=client, **unknown)
+    return _default
+
+
+def default_kit() -> SyncKit:
+    """The kit that objects without `kit=` use; made from the environment if `configure` was not called."""
+    global _default
+    if _default is None:
+        _default = SyncKit()
+    return _default

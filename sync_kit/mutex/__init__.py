@@ -1,0 +1,7 @@
+"""Exclusive sections: at most one live lease for each resource, renewed while it is needed. See README.md here."""
+
+from sync_kit.mutex.lease import BlockingLease, Lease
+from sync_kit.mutex.mutex import BlockingMutex, Mutex
+from sync_kit.mutex.template import KeyTemplate
+
+__all__ = ["BlockingLease", "BlockingMutex", "KeyTemplate", "Lease", "Mutex"]

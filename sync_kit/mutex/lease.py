@@ -1,0 +1,119 @@
+"""Leases as their holders see them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from sync_kit.errors import Unavailable
+from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow, release_flow
+from sync_kit.mutex.renewal import renewal_of
+from sync_kit.options import Seconds, seconds
+
+if TYPE_CHECKING:
+    from sync_kit._io.flow import Flow
+
+log = logging.getLogger("sync_kit")
+
+LEAST_TTL = 0.1
+
+
+class _Lease:
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+
+    def __repr__(self) -> str:
+        grant = self._grant
+        return f"<lease on {grant.resource!r} of mutex {grant.mutex!r}, fence {grant.fence}>"
+
+    @property
+    def resource(self) -> str:
+        """What is held."""
+        return self._grant.resource
+
+    @property
+    def fence(self) -> int:
+        """The fencing token: grows with every new holder. Send it along to whatever the lease protects."""
+        return self._grant.fence
+
+    @property
+    def expires_in(self) -> float:
+        """Seconds that the lease is sure to last unless renewed; 0 when it is over."""
+        return self._grant.expires_in
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is known to have ended before it was released."""
+        return self._grant.lost is not None
+
+    def _extension(self, ttl: Seconds | None) -> Flow[None]:
+        if ttl is not None:
+            self._grant.ttl = seconds("ttl", ttl, least=LEAST_TTL)
+        return extend_flow((self._grant,), CALL_LIMIT)
+
+    def _end(self) -> bool:
+        """Mark the lease as ended; returns whether Redis has to be told."""
+        grant = self._grant
+        renewal_of(grant).drop(grant)
+        first = not grant.ended
+        grant.ended = True
+        if first and grant.loop is not None:
+            grant.loop.unwatch()
+        return first
+
+
+class Lease(_Lease):
+    """A lease for async code."""
+
+    async def extend(self, ttl: Seconds | None = None) -> bool:
+        """Let the lease live for `ttl` seconds from now (its own ttl if not given); False when it is lost.
+
+        Raises:
+            Unavailable: Redis cannot be reached; the lease lives on until it expires.
+        """
+        if not (self._grant.ended or self.lost):
+            await self._grant.kit.driver.run(self._extension(ttl))
+        return not (self._grant.ended or self.lost)
+
+    async def release(self) -> bool:
+        """End the lease. Returns whether it was still held; a second call returns False. Survives a cancellation.
+
+        Raises:
+            Unavailable: Redis cannot be reached; the lease ends when it expires.
+        """
+        if not self._end():
+            return False
+        with anyio.CancelScope(shield=True):
+            return await self._grant.kit.driver.run(release_flow(self._grant))
+
+
+class BlockingLease(_Lease):
+    """A lease for blocking code: the same verbs, without await."""
+
+    def extend(self, ttl: Seconds | None = None) -> bool:
+        """See `Lease.extend`."""
+        if not (self._grant.ended or self.lost):
+            self._grant.kit.run_blocking(self._extension(ttl), "lease.extend(...)")
+        return not (self._grant.ended or self.lost)
+
+    def release(self) -> bool:
+        """See `Lease.release`."""
+        if not self._end():
+            return False
+        return self._grant.kit.run_blocking(release_flow(self._grant), "lease.release()")
+
+
+def lost_at_the_end(lease: _Lease, released: bool) -> bool:
+    """Whether a guarded block ended without its lease."""
+    if not released:
+        lease._grant.lost = lease._grant.lost or "it had ended when the block did"
+    return lease.lost
+
+
+def not_released(lease: _Lease, error: Unavailable) -> bool:
+    """What the end of a block makes of a release that got no answer: the lease lasted if it had time left."""
+    lasted = lease._grant.lost is None
+    log.warning("%r could not be released and will expire: %s", lease, error)
+    return lasted

@@ -1,0 +1,96 @@
+"""Renews the guarded leases of one mutex, a batch by one call, on the process's renewal thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from sync_kit._io.renewal import renewals
+from sync_kit.errors import SyncKitError
+from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow
+
+if TYPE_CHECKING:
+    from sync_kit.kit import SyncKit
+
+log = logging.getLogger("sync_kit")
+
+BATCH = 100
+DEAD_LOOP = 60.0
+"""A loop that has not run for this long (plus one ttl) is taken for dead: what it holds is no longer renewed."""
+
+
+class LeaseRenewal:
+    """The leases of one mutex on one kit that are renewed."""
+
+    def __init__(self, kit: SyncKit, mutex: str) -> None:
+        self._kit = kit
+        self._mutex = mutex
+        self._grants: dict[str, Grant] = {}
+        self._failing = False
+
+    def __repr__(self) -> str:
+        return f"<leases of mutex {self._mutex!r}>"
+
+    @property
+    def every(self) -> float:
+        """A third of the shortest ttl; while Redis is away, no later than the next lease ends."""
+        grants = list(self._grants.values())
+        pace = min((grant.ttl for grant in grants), default=1.0) / 3
+        if self._failing and grants:
+            pace = min(pace, max(0.02, min(grant.expires_in for grant in grants)))
+        return pace
+
+    def hold(self, grant: Grant) -> None:
+        """Begin to renew `grant`."""
+        self._grants[grant.token] = grant
+        renewals.add(self)
+
+    def drop(self, grant: Grant) -> None:
+        """Stop to renew `grant`."""
+        self._grants.pop(grant.token, None)
+
+    def renew(self) -> None:
+        """Renew everything that is held, and find out what is lost."""
+        grants = [grant for grant in list(self._grants.values()) if _in_use(grant)]
+        if not self._grants:
+            renewals.remove(self)
+        for start in range(0, len(grants), BATCH):
+            self._renew(grants[start : start + BATCH])
+        for grant in list(self._grants.values()):
+            if grant.expires_in == 0.0:
+                grant.lose("it could not be renewed in time")
+            if grant.lost:
+                self.drop(grant)
+
+    def _renew(self, grants: list[Grant]) -> None:
+        deadline = min(CALL_LIMIT, max(0.05, min(grant.ttl for grant in grants) / 3))
+        try:
+            self._kit.thread_driver.run(extend_flow(grants, deadline))
+            self._failing = False
+        except SyncKitError as error:
+            self._failing = True
+            renewals.add(self)
+            log.warning("%d leases of mutex %r could not be renewed: %s", len(grants), self._mutex, error)
+
+
+def _in_use(grant: Grant) -> bool:
+    if grant.loop is None or time.monotonic() - grant.loop.beat < DEAD_LOOP + grant.ttl:
+        return grant.lost is None
+    log.error(
+        "the event loop that holds %r of mutex %r has not run for %.0f s: its lease is no longer renewed",
+        grant.resource,
+        grant.mutex,
+        time.monotonic() - grant.loop.beat,
+    )
+    return False
+
+
+_groups: WeakKeyDictionary[SyncKit, dict[str, LeaseRenewal]] = WeakKeyDictionary()
+
+
+def renewal_of(grant: Grant) -> LeaseRenewal:
+    """The batch that `grant` belongs to."""
+    groups = _groups.setdefault(grant.kit, {})
+    return groups.setdefault(grant.mutex, LeaseRenewal(grant.kit, grant.mutex))

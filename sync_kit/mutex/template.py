@@ -1,0 +1,47 @@
+"""Resource names with placeholders, for decorators: `"report:<id>"`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from sync_kit._io.keys import encode_part
+from sync_kit.errors import ConfigurationError
+from sync_kit.options import label
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_PLACEHOLDER = re.compile(r"<([^<>]*)>")
+
+
+class KeyTemplate:
+    """A resource name whose `<name>` parts are filled in for each call.
+
+    Values are encoded, so that a value such as `a:b` cannot pose as two parts.
+
+    Raises:
+        ConfigurationError: the text is empty, a bracket is not closed, or a placeholder is not a plain name.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = label("a resource", text)
+        self.names = tuple(_PLACEHOLDER.findall(text))
+        for name in self.names:
+            if not name.isidentifier():
+                raise ConfigurationError(f"<{name}> in {text!r} is not a placeholder: write a plain name, as in <id>")
+        if "<" in _PLACEHOLDER.sub("", text) or ">" in _PLACEHOLDER.sub("", text):
+            raise ConfigurationError(f"{text!r} has a bracket without its partner: placeholders are written <name>")
+
+    def require(self, known: Collection[str]) -> None:
+        """Raise `ConfigurationError` if a placeholder is not among the `known` names."""
+        for name in self.names:
+            if name not in known:
+                raise ConfigurationError(
+                    f"<{name}> in {self.text!r} is not known here: use one of {', '.join(sorted(known)) or 'none'}"
+                )
+
+    def fill(self, values: Mapping[str, object]) -> str:
+        """The resource for `values`. Raises `ConfigurationError` for a placeholder without a value."""
+        self.require(values.keys())
+        return _PLACEHOLDER.sub(lambda match: encode_part(str(values[match[1]])), self.text)
