@@ -11,6 +11,7 @@ from sync_kit.errors import (
     Unavailable,
     UnknownTaskError,
 )
+from sync_kit.jobs import Counts, Job, Jobs, Receipt, Task
 from sync_kit.kit import SyncKit, configure
 from sync_kit.mutex import BlockingLease, Lease, Mutex
 from sync_kit.ratelimit import Decision, RateLimiter
@@ -18,17 +19,22 @@ from sync_kit.ratelimit import Decision, RateLimiter
 __all__ = [
     "BlockingLease",
     "ConfigurationError",
+    "Counts",
     "Decision",
     "InvalidPayloadError",
+    "Job",
+    "Jobs",
     "Lease",
     "LockError",
     "LockLostError",
     "Mutex",
     "RateLimitError",
     "RateLimiter",
+    "Receipt",
     "ServerError",
     "SyncKit",
     "SyncKitError",
+    "Task",
     "Unavailable",
     "UnknownTaskError",
     "configure",

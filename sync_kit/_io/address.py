@@ -146,7 +146,7 @@ def _from_parsed(url: str, scheme: str) -> Address:
 
 def from_client(client: Any) -> Address:
     """Take over the connection settings of a redis-py client, blocking or async; the client itself is not used."""
-    pool = getattr(client, "connection_pool", None)
+    pool: Any = getattr(client, "connection_pool", None)
     options = getattr(pool, "connection_kwargs", None)
     if options is None:
         raise ConfigurationError(

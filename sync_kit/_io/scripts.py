@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HEADER = re.compile(
-    r"-- (?P<name>\w+): .+\n(?:--  .*\n)*-- KEYS:(?P<keys>.*)\n-- ARGV:(?P<args>.*)\n-- returns: .+\n"
-)
+_HEADER = re.compile(r"-- (?P<name>\w+): .+\n(?:--  .*\n)*-- KEYS:(?P<keys>.*)\n-- ARGV:(?P<args>.*)\n-- returns: .+\n")
 
 Arg = str | bytes | int
 
@@ -60,8 +58,9 @@ class Script:
         self._heads: dict[tuple[int, int], bytes] = {}
 
     @classmethod
-    def load(cls, package: str, name: str) -> Script:
-        """Read `name`.lua from `package`."""
+    def load(cls, module: str, name: str) -> Script:
+        """Read `name`.lua from the folder of `module` (a module's `__name__`)."""
+        package = module.rpartition(".")[0]
         return cls(name, resources.files(package).joinpath(f"{name}.lua").read_text("utf-8"))
 
     def __repr__(self) -> str:

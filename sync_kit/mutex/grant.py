@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from sync_kit._io.loops import Loop
     from sync_kit.kit import SyncKit
 
-ACQUIRE = Script.load(__package__, "acquire")
-EXTEND = Script.load(__package__, "extend")
-RELEASE = Script.load(__package__, "release")
+ACQUIRE = Script.load(__name__, "acquire")
+EXTEND = Script.load(__name__, "extend")
+RELEASE = Script.load(__name__, "release")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
 CALL_LIMIT = 2.0

@@ -71,12 +71,12 @@ class Guard:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        swallowed = bool(self._scope.__exit__(kind, error, trace))
+    ) -> None:
+        self._grant.when_lost = None
+        ours = self._scope.__exit__(kind, error, trace)  # true only for the cancellation of a loss
         lost = await self._release()
-        if lost and (error is None or swallowed or isinstance(error, Exception)):
+        if lost and (error is None or ours or isinstance(error, Exception)):
             raise self._grant.loss() from (error if isinstance(error, Exception) else None)
-        return swallowed
 
     async def _release(self) -> bool:
         if self._grant.ended:
@@ -114,4 +114,3 @@ class BlockingGuard:
             lost = not not_released(self._lease, unavailable)
         if lost and (error is None or isinstance(error, Exception)):
             raise self._grant.loss() from error
-

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_kit.errors import Unavailable
 from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow, release_flow
 from sync_kit.mutex.renewal import renewal_of
 from sync_kit.options import Seconds, seconds
 
 if TYPE_CHECKING:
     from sync_kit._io.flow import Flow
+    from sync_kit.errors import Unavailable
 
 log = logging.getLogger("sync_kit")
 
@@ -85,8 +85,10 @@ class Lease(_Lease):
         """
         if not self._end():
             return False
+        held = False
         with anyio.CancelScope(shield=True):
-            return await self._grant.kit.driver.run(release_flow(self._grant))
+            held = await self._grant.kit.driver.run(release_flow(self._grant))
+        return held
 
 
 class BlockingLease(_Lease):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sync_kit")
 
-TAKE = Script.load(__package__, "take")
-FORGET = Script.load(__package__, "forget")
+TAKE = Script.load(__name__, "take")
+FORGET = Script.load(__name__, "forget")
 DEADLINE = 0.25
 
 

@@ -31,7 +31,7 @@ class Rule:
         object.__setattr__(self, "window", seconds("window", window, least=0.1, most=366 * 86400))
 
     @classmethod
-    def parse(cls, text: str) -> Rule:
+    def parse(cls, text: object) -> Rule:
         """Read a rule such as `"100/minute"`; units are second, minute, hour and day.
 
         Raises:

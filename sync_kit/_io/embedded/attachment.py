@@ -72,9 +72,7 @@ def attach(url: str, namespace: str) -> Attachment:
         Unavailable: the server did not come up in time.
     """
     if not locks.SUPPORTED:
-        raise ConfigurationError(
-            "embedded:// needs flock, which Windows lacks: use the url of a running server"
-        )
+        raise ConfigurationError("embedded:// needs flock, which Windows lacks: use the url of a running server")
     target = parse(url, namespace)
     run = run_directory(target.identity)
     if target.directory:
@@ -100,13 +98,9 @@ def _make_data_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(
-            f"the embedded server's data directory {path} cannot be made: {error}"
-        ) from error
+        raise ConfigurationError(f"the embedded server's data directory {path} cannot be made: {error}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigurationError(
-            f"the embedded server's data directory {path} is not writable: use another one"
-        )
+        raise ConfigurationError(f"the embedded server's data directory {path} is not writable: use another one")
 
 
 class _Wait:

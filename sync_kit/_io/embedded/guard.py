@@ -1,5 +1,3 @@
-# Importing pathlib would double the time to start.
-# ruff: noqa: PTH108, PTH118
 """The guard: parent of an embedded server. Restarts it when it dies, stops it when all users are gone.
 
 A program, never imported by sync_kit, with nothing but the standard library:
@@ -101,6 +99,8 @@ class Guard:
     def _dismiss(self, number: int) -> None:
         if _is_held(self._path("guard.lock")):
             sys.exit("guard: another guard is in charge")
+        if _try_lock(self._users):
+            sys.exit("guard: all users left meanwhile")
         pid = _listener(self._path("s"))
         if pid > 0:
             _kill(pid, number)

@@ -1,0 +1,30 @@
+"""Does the wheel hold every file of the packages, and does it import? Usage: check_wheel.py WHEEL PROJECT."""
+
+import importlib
+import sys
+import zipfile
+from pathlib import Path
+
+CARRIED = {".py", ".typed", ".lua", ".md"}
+
+
+def wanted(project: Path) -> set[str]:
+    """The files that must be in the wheel, as paths relative to the project."""
+    files = (path for package in project.glob("sync_kit*") for path in package.rglob("*"))
+    return {str(path.relative_to(project)) for path in files if path.suffix in CARRIED}
+
+
+def main() -> None:
+    wheel, project = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    if missing := wanted(project) - inside:
+        sys.exit(f"not in {wheel.name}: {', '.join(sorted(missing))}")
+    for package in sorted({name.split("/")[0] for name in wanted(project) if "django" not in name}):
+        module = importlib.import_module(package)
+        if project in Path(module.__file__ or "").parents and ".nox" not in str(module.__file__):
+            sys.exit(f"{package} was imported from the project, not from the wheel")
+    print(f"{wheel.name}: {len(wanted(project))} files, imports")
+
+
+if __name__ == "__main__":
+    main()

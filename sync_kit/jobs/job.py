@@ -1,0 +1,148 @@
+"""What is known of a job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from sync_kit.jobs.ids import made_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sync_kit.jobs.task import Task
+    from sync_kit.queue import Claim, Entry
+
+Status = Literal["waiting", "delayed", "active", "completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a `send`: the job is accepted and will run.
+
+    Attributes:
+        id: the job's id, a UUID version 7.
+        task: the name of its task.
+    """
+
+    id: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many jobs are in each status."""
+
+    waiting: int
+    delayed: int
+    active: int
+    completed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job, as it was when it was asked about. Times are UTC, by the server's clock.
+
+    Attributes:
+        id: a UUID version 7.
+        task: the name of its task.
+        data: the payload; as plain JSON values when the task is not known here.
+        status: waiting, delayed, active, completed or failed.
+        attempts: runs so far; lost workers and shutdowns do not count.
+        max_retries: retries after the first run.
+        timeout: seconds that a run may take, or None.
+        crashes: how many workers died while they ran it.
+        created_at: when it was sent, by the sender's clock.
+        scheduled_at: when it is due, while it is delayed.
+        started_at: when its last run began.
+        completed_at: when it was completed or failed for good.
+        error: type and message of the last error, or None.
+    """
+
+    id: str
+    task: str
+    data: Any
+    status: Status
+    attempts: int
+    max_retries: int
+    timeout: float | None
+    crashes: int
+    created_at: datetime
+    scheduled_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The part of a job's record that is ours: a line of JSON before the payload."""
+
+    task: str
+    retries: int
+    timeout: float | None
+
+    def encode(self) -> bytes:
+        """The line, line break included."""
+        named = {"task": self.task, "retries": self.retries, "timeout": self.timeout}
+        return json.dumps(named, separators=(",", ":")).encode() + b"\n"
+
+
+@lru_cache(maxsize=1024)
+def _header(line: bytes) -> Header:
+    named = json.loads(line)
+    return Header(named["task"], named["retries"], named["timeout"])
+
+
+def split(body: bytes) -> tuple[Header, bytes]:
+    """The header and the payload of a record."""
+    line, _, payload = body.partition(b"\n")
+    return _header(line), payload
+
+
+def running(claim: Claim, header: Header, data: Any) -> Job:
+    """The job that a handler is given."""
+    return Job(
+        id=claim.id,
+        task=header.task,
+        data=data,
+        status="active",
+        attempts=claim.attempts,
+        max_retries=header.retries,
+        timeout=header.timeout,
+        crashes=claim.crashes,
+        created_at=made_at(claim.id),
+        scheduled_at=None,
+        started_at=None,
+        completed_at=None,
+        error=None,
+    )
+
+
+def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
+    """The job behind an entry of the engine."""
+    header, payload = split(entry.body)
+    task = tasks.get(header.task)
+    return Job(
+        id=entry.id,
+        task=header.task,
+        data=task.schema.load(payload) if task else json.loads(payload),
+        status=entry.status,
+        attempts=entry.attempts,
+        max_retries=header.retries,
+        timeout=header.timeout,
+        crashes=entry.crashes,
+        created_at=made_at(entry.id),
+        scheduled_at=_time(entry.due_ms) if entry.status == "delayed" else None,
+        started_at=_time(entry.started_ms),
+        completed_at=_time(entry.finished_ms),
+        error=entry.error or None,
+    )
+
+
+def _time(ms: int) -> datetime | None:
+    return datetime.fromtimestamp(ms / 1000, timezone.utc) if ms else None

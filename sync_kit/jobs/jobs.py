@@ -1,0 +1,205 @@
+"""The facade of background jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from sync_kit.errors import ConfigurationError
+from sync_kit.jobs.job import Counts, Job, Status, seen
+from sync_kit.jobs.schema import Schema
+from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
+from sync_kit.jobs.worker import Worker, run_worker
+from sync_kit.kit import SyncKit, default_kit
+from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
+from sync_kit.queue import Engine, Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Never
+
+    from sync_kit._io.flow import Flow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+JobList = list[Job]  # inside the classes, `list` is a verb
+STATUSES = ("waiting", "delayed", "active", "completed", "failed")
+
+
+class Jobs:
+    """Background jobs: sent from anywhere, run at least once by a worker.
+
+    A job that was accepted is run to a final state, whatever process dies, whenever. Handlers may run
+    twice (at least once, never "exactly once"). See `sync_kit/jobs/README.md`.
+
+    Args:
+        name: the queue; jobs and workers of one name belong together.
+        keep: seconds that completed jobs are kept (at most 10 000 of them); failed ones stay for 7 days.
+        kit: where the jobs live; the default kit if not given.
+
+    Raises:
+        ConfigurationError: an argument is wrong; the message says how to fix it.
+    """
+
+    def __init__(self, name: str, *, keep: Seconds = 3600.0, kit: SyncKit | None = None, **unknown: Never) -> None:
+        refuse_unknown("Jobs", unknown, ("keep", "kit"))
+        self.name = label("the name of a queue", name)
+        self.keep = Keep(completed=seconds("keep", keep))
+        self.tasks: dict[str, Task[Any, Any]] = {}
+        self._kit = kit
+        self._engine: tuple[str, Engine] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Jobs {self.name!r} tasks={list(self.tasks)}>"
+
+    @property
+    def kit(self) -> SyncKit:
+        """The kit these jobs live on."""
+        return self._kit or default_kit()
+
+    @property
+    def engine(self) -> Engine:
+        """The queue behind the jobs. For the rooms of sync_kit itself."""
+        namespace = self.kit.namespace
+        if self._engine is None or self._engine[0] != namespace:
+            self._engine = (namespace, Engine(namespace, self.name))
+        return self._engine[1]
+
+    @property
+    def blocking(self) -> BlockingJobs:
+        """The same for code without an event loop."""
+        return BlockingJobs(self)
+
+    def task(
+        self,
+        *,
+        schema: Callable[P, T],
+        name: str | None = None,
+        retries: int = 0,
+        timeout: Seconds | None = TIMEOUT,
+        **unknown: Never,
+    ) -> Callable[[Callable[..., Any]], Task[P, T]]:
+        """Register a handler.
+
+        The handler is given the payload, and the `Job` if it has a second parameter. `async def` runs on
+        the event loop of the worker, plain `def` on a thread.
+
+        Args:
+            schema: what payloads look like: a pydantic model, a dataclass, or another type pydantic knows.
+            name: the task's name in Redis; the function's name if not given. Keep it when you rename the function.
+            retries: runs after a first one that raised or timed out.
+            timeout: seconds that a run may take; None for no limit. A plain `def` cannot be interrupted: it is
+                only reported.
+
+        Raises:
+            ConfigurationError: the name is taken, or an argument is wrong.
+        """
+        refuse_unknown("task", unknown, ("schema", "name", "retries", "timeout"))
+        options = Options(whole("retries", retries, most=10_000), read_timeout(timeout))
+
+        def register(handler: Callable[..., Any]) -> Task[P, T]:
+            title = label("the name of a task", handler.__name__ if name is None else name)
+            self._refuse_other(title, handler)
+            task: Task[P, T] = Task(self, title, Schema(title, schema), options, handler)
+            self.tasks[title] = task
+            return task
+
+        return register
+
+    async def get(self, job_id: str) -> Job | None:
+        """What is known of a job; None if it is unknown or no longer kept."""
+        return await self.kit.driver.run(self.get_flow(job_id))
+
+    async def list(self, *, status: Status, limit: int = 100) -> JobList:
+        """Up to `limit` jobs of one status; completed and failed ones with the newest first."""
+        return await self.kit.driver.run(self.list_flow(status, limit))
+
+    async def counts(self) -> Counts:
+        """How many jobs are in each status."""
+        return await self.kit.driver.run(self.counts_flow())
+
+    def worker(
+        self,
+        *,
+        concurrency: int = 10,
+        poll_interval: Seconds = 1.0,
+        drain_timeout: Seconds = 20.0,
+        **unknown: Never,
+    ) -> Worker:
+        """A worker that runs beside your code: `async with jobs.worker(): ...`. It drains on exit.
+
+        Args:
+            concurrency: jobs that run at the same time.
+            poll_interval: seconds that it waits for a wake-up at most.
+            drain_timeout: seconds that running jobs have to end on exit; then they are cancelled and handed back.
+
+        Raises:
+            ConfigurationError: an argument is wrong.
+        """
+        refuse_unknown("worker", unknown, ("concurrency", "poll_interval", "drain_timeout"))
+        return Worker(
+            self,
+            concurrency=whole("concurrency", concurrency, least=1, most=10_000),
+            poll_interval=seconds("poll_interval", poll_interval, least=0.01, most=60),
+            drain_timeout=seconds("drain_timeout", drain_timeout),
+        )
+
+    async def run(
+        self,
+        *,
+        concurrency: int = 10,
+        poll_interval: Seconds = 1.0,
+        drain_timeout: Seconds = 20.0,
+        handle_signals: bool = False,
+    ) -> None:
+        """Be a worker until cancelled; with `handle_signals` until SIGINT or SIGTERM, then drain. See `worker`."""
+        worker = self.worker(concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+        await run_worker(worker, handle_signals=handle_signals)
+
+    def get_flow(self, job_id: str) -> Flow[Job | None]:
+        """The flow of `get`."""
+        found = yield from self.engine.look_flow([label("a job id", job_id)])
+        return seen(found[0], self.tasks) if found else None
+
+    def list_flow(self, status: str, limit: int) -> Flow[JobList]:
+        """The flow of `list`."""
+        wanted: Any = choice("status", status, STATUSES)
+        entries = yield from self.engine.list_flow(wanted, whole("limit", limit, least=1, most=1000))
+        return [seen(entry, self.tasks) for entry in entries]
+
+    def counts_flow(self) -> Flow[Counts]:
+        """The flow of `counts`."""
+        counts = yield from self.engine.count_flow()
+        return Counts(*counts)
+
+    def _refuse_other(self, name: str, handler: Callable[..., Any]) -> None:
+        known = self.tasks.get(name)
+        if known is not None and _origin(known.handler) != _origin(handler):
+            raise ConfigurationError(
+                f"task {name!r} of {self.name!r} is {'.'.join(_origin(known.handler))} already: "
+                "give one of them a name="
+            )
+
+
+class BlockingJobs:
+    """The blocking twin of `Jobs`: the same verbs for looking, without await. Workers are async only."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def get(self, job_id: str) -> Job | None:
+        """See `Jobs.get`."""
+        return self._jobs.kit.run_blocking(self._jobs.get_flow(job_id), "jobs.get(...)")
+
+    def list(self, *, status: Status, limit: int = 100) -> JobList:
+        """See `Jobs.list`."""
+        return self._jobs.kit.run_blocking(self._jobs.list_flow(status, limit), "jobs.list(...)")
+
+    def counts(self) -> Counts:
+        """See `Jobs.counts`."""
+        return self._jobs.kit.run_blocking(self._jobs.counts_flow(), "jobs.counts()")
+
+
+def _origin(handler: Callable[..., Any]) -> tuple[str, str]:
+    return handler.__module__, handler.__qualname__

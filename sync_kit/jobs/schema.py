@@ -1,0 +1,83 @@
+"""Payloads: validated by a pydantic schema before they are sent and again before they are run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from sync_kit.errors import ConfigurationError, InvalidPayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+T = TypeVar("T")
+
+MOST_BYTES = 128 * 1024
+
+
+class Schema(Generic[T]):
+    """What the payloads of a task look like: a pydantic model, a dataclass, or any type pydantic knows.
+
+    Raises:
+        ConfigurationError: pydantic cannot use the type, or it holds secrets, which would be masked on the way.
+    """
+
+    def __init__(self, task: str, kind: Any) -> None:
+        self._task = task
+        self._kind = kind
+        try:
+            self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+        except PydanticUserError as error:
+            raise ConfigurationError(f"the schema of task {task!r} cannot be used: {error.message}") from error
+        self._refuse_secrets()
+
+    def make(self, args: Sequence[Any], fields: Mapping[str, Any]) -> T:
+        """The payload of a `send(...)` call. Raises `InvalidPayloadError`."""
+        if len(args) == 1 and not fields:
+            return self.check(args[0])
+        if not args:
+            return self.check(dict(fields))
+        try:
+            return self.check(self._kind(*args, **fields))
+        except TypeError as error:
+            raise InvalidPayloadError(self._task, [], str(error)) from None
+
+    def check(self, payload: Any) -> T:
+        """Validate a payload. Raises `InvalidPayloadError`; the error repeats none of the values."""
+        try:
+            return self._adapter.validate_python(payload)
+        except ValidationError as error:
+            raise self._invalid(error) from None
+
+    def dump(self, payload: T) -> bytes:
+        """The bytes of a valid payload. Raises `InvalidPayloadError` when there are too many."""
+        data = self._adapter.dump_json(payload)
+        if len(data) > MOST_BYTES:
+            detail = f"{len(data)} bytes are more than the {MOST_BYTES} that fit a job: store the data, send its key"
+            raise InvalidPayloadError(self._task, [], detail)
+        return data
+
+    def load(self, data: bytes) -> T:
+        """Read a payload back. Raises `InvalidPayloadError`."""
+        try:
+            return self._adapter.validate_json(data)
+        except ValidationError as error:
+            raise self._invalid(error) from None
+
+    def _invalid(self, error: ValidationError) -> InvalidPayloadError:
+        errors = error.errors(include_url=False, include_input=False, include_context=False)
+        detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'payload'}: {e['msg']}" for e in errors[:5])
+        return InvalidPayloadError(self._task, errors, detail)
+
+    def _refuse_secrets(self) -> None:
+        try:
+            described = json.dumps(self._adapter.json_schema())
+        except PydanticUserError:
+            return  # a type without a JSON schema cannot be looked into
+        if '"writeOnly": true' in described:
+            raise ConfigurationError(
+                f"the schema of task {self._task!r} has secret fields, which arrive masked: "
+                "send a reference to the secret instead"
+            )

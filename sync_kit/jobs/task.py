@@ -1,0 +1,193 @@
+"""Tasks: a handler with a name, a schema and options; and what sends jobs to it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from sync_kit.errors import ConfigurationError
+from sync_kit.jobs.ids import make_id
+from sync_kit.jobs.job import Header, Job, Receipt
+from sync_kit.options import Seconds, refuse_unknown, seconds, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Never
+
+    from sync_kit._io.flow import Flow
+    from sync_kit.jobs.jobs import Jobs
+    from sync_kit.jobs.schema import Schema
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OPTIONS = ("delay", "at", "retries", "timeout")
+TIMEOUT = 30.0
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Unset:
+    """The type of an argument that was not given."""
+
+
+UNSET = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """When and how often a job runs. `at` is epoch seconds, 0 for none; the other times are seconds."""
+
+    retries: int = 0
+    timeout: float | None = TIMEOUT
+    delay: float = 0.0
+    at: float = 0.0
+
+
+class Sender(Generic[P, T]):
+    """Sends jobs to a task, with options. Made by `task.using(...)`."""
+
+    def __init__(self, jobs: Jobs, name: str, schema: Schema[T], options: Options) -> None:
+        self.jobs = jobs
+        self.name = name
+        self.schema = schema
+        self.options = options
+        self._header = Header(name, options.retries, options.timeout).encode()
+
+    @property
+    def blocking(self) -> BlockingSender[P, T]:
+        """The same for code without an event loop."""
+        return BlockingSender(self)
+
+    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Send a job. The payload is given by the fields of the schema, or as one value.
+
+        Returns:
+            The receipt, once the job is stored.
+
+        Raises:
+            InvalidPayloadError: the schema refuses the payload; nothing was written.
+            Unavailable: Redis cannot be reached; whether the job was stored is not known.
+        """
+        return (await self.jobs.kit.driver.run(self.send_flow([self.schema.make(args, kwargs)])))[0]
+
+    async def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
+        """Send one job for each payload, a hundred in each round trip. Raises what `send` raises.
+
+        All payloads are checked before the first is written.
+        """
+        checked = [self.schema.check(payload) for payload in payloads]
+        return await self.jobs.kit.driver.run(self.send_flow(checked))
+
+    def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
+        """The flow of `send` and `send_many`."""
+        jobs = [(make_id(), self._header + self.schema.dump(payload)) for payload in payloads]
+        yield from self.jobs.engine.send_flow(jobs, delay=self.options.delay, at=self.options.at)
+        return [Receipt(job, self.name) for job, _ in jobs]
+
+
+class BlockingSender(Generic[P, T]):
+    """The blocking twin of a `Sender` and of a `Task`: the same verbs, without await."""
+
+    def __init__(self, sender: Sender[P, T]) -> None:
+        self._sender = sender
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """See `Sender.send`."""
+        sender = self._sender
+        flow = sender.send_flow([sender.schema.make(args, kwargs)])
+        return sender.jobs.kit.run_blocking(flow, f"{sender.name}.send(...)")[0]
+
+    def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
+        """See `Sender.send_many`."""
+        sender = self._sender
+        flow = sender.send_flow([sender.schema.check(payload) for payload in payloads])
+        return sender.jobs.kit.run_blocking(flow, f"{sender.name}.send_many(...)")
+
+
+class Task(Sender[P, T]):
+    """A registered handler. Call it directly to run it here and now; `send` runs it on a worker."""
+
+    def __init__(self, jobs: Jobs, name: str, schema: Schema[T], options: Options, handler: Callable[..., Any]) -> None:
+        super().__init__(jobs, name, schema, options)
+        self.handler = handler
+        self.is_async = inspect.iscoroutinefunction(handler)
+        self._wants_job = _wants_job(name, handler)
+        self.__doc__ = handler.__doc__
+        self.__wrapped__ = handler
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler itself, in this process."""
+        return self.handler(*args, **kwargs)
+
+    def using(
+        self,
+        *,
+        delay: Seconds | None = None,
+        at: datetime | float | None = None,
+        retries: int | None = None,
+        timeout: Seconds | Unset | None = UNSET,
+        **unknown: Never,
+    ) -> Sender[P, T]:
+        """A sender with other options than the task's.
+
+        Args:
+            delay: seconds to wait, by the server's clock.
+            at: when to run: an aware datetime, or epoch seconds.
+            retries: runs after a first one that failed.
+            timeout: seconds that a run may take; None for no limit.
+
+        Raises:
+            ConfigurationError: an option is wrong, or both `delay` and `at` are given.
+        """
+        refuse_unknown(f"task {self.name!r}", unknown, OPTIONS)
+        if delay is not None and at is not None:
+            raise ConfigurationError("a job has delay= or at=, not both")
+        changed = replace(self.options, delay=0.0 if delay is None else seconds("delay", delay), at=read_at(at))
+        if retries is not None:
+            changed = replace(changed, retries=whole("retries", retries, most=10_000))
+        if not isinstance(timeout, Unset):
+            changed = replace(changed, timeout=read_timeout(timeout))
+        return Sender(self.jobs, self.name, self.schema, changed)
+
+    def arguments(self, job: Job) -> tuple[Any, ...]:
+        """What the handler is called with for `job`."""
+        return (job.data, job) if self._wants_job else (job.data,)
+
+
+def read_timeout(timeout: Seconds | None) -> float | None:
+    """Seconds that a run may take, or None. Raises `ConfigurationError`."""
+    return None if timeout is None else seconds("timeout", timeout, above=0)
+
+
+def read_at(at: object) -> float:
+    """Epoch seconds, 0 for none. Raises `ConfigurationError` for a naive datetime and for numbers that are no time."""
+    if at is None:
+        return 0.0
+    if isinstance(at, datetime):
+        if at.tzinfo is None or at.utcoffset() is None:
+            raise ConfigurationError(
+                f"at={at!r} has no time zone: use an aware datetime, as datetime.now(timezone.utc)"
+            )
+        return at.timestamp()
+    if isinstance(at, (bool, timedelta)) or not isinstance(at, (int, float)) or not math.isfinite(at) or at <= 0:
+        raise ConfigurationError(
+            f"at must be an aware datetime or epoch seconds, not {at!r}; for a time span use delay="
+        )
+    return float(at)
+
+
+def _wants_job(name: str, handler: Callable[..., Any]) -> bool:
+    must = [p for p in inspect.signature(handler).parameters.values() if p.kind in _POSITIONAL]
+    if not 1 <= len(must) <= 2:
+        raise ConfigurationError(
+            f"the handler of task {name!r} takes {len(must)} parameters: "
+            "it is given the payload, and the job if it has a second one"
+        )
+    return len(must) == 2

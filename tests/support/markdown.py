@@ -1,0 +1,62 @@
+"""Fenced code blocks of Markdown files, and a runner: `python -m tests.support.markdown FILE`.
+
+All Python blocks of a file run in one namespace, in one event loop; `await` is allowed at the top level.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FENCE = "```"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block; `line` is the number of its first line."""
+
+    language: str
+    line: int
+    text: str
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    """The fenced blocks of a file, indented ones (in lists) too."""
+    opened: Block | None = None
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        bare = line.strip()
+        if opened is None:
+            if bare.startswith(FENCE):
+                indent, opened = len(line) - len(line.lstrip()), Block(bare[3:].strip(), number + 1, "")
+        elif bare == FENCE:
+            yield opened
+            opened = None
+        else:
+            opened = Block(opened.language, opened.line, f"{opened.text}{line[indent:]}\n")
+    if opened is not None:
+        raise ValueError(f"{path}:{opened.line}: the block is never closed")
+
+
+async def run(path: Path) -> None:
+    """Run the Python blocks of a file; tracebacks show the lines of the file itself."""
+    module = types.ModuleType("example")
+    sys.modules[module.__name__] = module
+    for block in blocks(path):
+        if block.language == "python":
+            source = "\n" * (block.line - 1) + block.text
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            result = eval(compile(source, str(path), "exec", flags=flags), module.__dict__)
+            if result is not None:
+                await result
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Path(sys.argv[1])))
