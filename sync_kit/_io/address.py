@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -74,22 +75,28 @@ class Address:
         self._options["socket_connect_timeout"] = self.connect_timeout
         self._embedded = embedded
         self._attachment: Attachment | None = None
+        self._resolving = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Address {self.label}>"
 
     @property
-    def resolved(self) -> bool:
-        """Whether a connection can be made without starting a server first."""
-        return self._embedded is None or self._attachment is not None
+    def embedded(self) -> bool:
+        """Whether `resolve` has something to do before a connection can be made."""
+        return self._embedded is not None
 
     def resolve(self) -> None:
-        """Start or join the embedded server, if this is one. Blocks for up to some seconds."""
-        if not self.resolved and self._embedded is not None:
-            from sync_kit._io.embedded import attach
+        """Start, join or bring back the embedded server, if this is one. Blocks, for some seconds at most."""
+        if self._embedded is None:
+            return
+        from sync_kit._io.embedded import attach
 
-            self._attachment = attach(*self._embedded)
-            self._options["path"] = self._attachment.socket
+        with self._resolving:
+            if self._attachment is None:
+                self._attachment = attach(*self._embedded)
+                self._options["path"] = self._attachment.socket
+            else:
+                self._attachment.ensure()
 
     def leave(self) -> None:
         """Stop being a user of the embedded server; the next `resolve` joins again."""

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
-from sync_kit._io.pipeline import Pipeline
+from sync_kit._io.pipeline import Pipeline, open_connection
 from sync_kit._io.scripts import pack
 from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, unavailable
 from sync_kit.errors import SyncKitError
@@ -114,30 +114,26 @@ class AsyncioDriver(_Driver):
 
     async def _pop(self, effect: Pop) -> bool:
         """Blocking reads have connections of their own, so that nothing waits behind what waits."""
-        connection = self._waiting.pop() if self._waiting else self._address.async_connection()
         try:
+            connection = self._waiting.pop() if self._waiting else await open_connection(self._address)
             reply = await self._blpop(connection, effect)
-        except REPLIED as error:
-            self._waiting.append(connection)
-            raise refused(effect, error) from error
         except LOST as error:
-            await connection.disconnect(nowait=True)
             raise unavailable(self._address.label, effect, error) from error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
         self._waiting.append(connection)
+        if isinstance(reply, Exception):
+            raise refused(effect, reply) from reply
         return reply is not None
 
     async def _blpop(self, connection: AbstractConnection, effect: Pop) -> Any:
-        if not connection.is_connected:
-            if not self._address.resolved:
-                await asyncio.get_running_loop().run_in_executor(None, self._address.resolve)
-                connection = self._address.async_connection()
-            await asyncio.wait_for(connection.connect(), self._address.connect_timeout)
-        await connection.send_packed_command(pack("BLPOP", effect.key, f"{effect.seconds:.3f}"), check_health=False)
         limit = effect.seconds + self._address.timeout
-        return await asyncio.wait_for(connection.read_response(disable_decoding=True), limit)
+        try:
+            await connection.send_packed_command(pack("BLPOP", effect.key, f"{effect.seconds:.3f}"), check_health=False)
+            return await asyncio.wait_for(connection.read_response(disable_decoding=True), limit)
+        except REPLIED as error:
+            return error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
 
 
 class TrioDriver(_Driver):

@@ -29,6 +29,19 @@ HANDFUL = 32
 """Replies handed out in one go. Their callers run before the next handful, so the server works meanwhile."""
 
 
+async def open_connection(address: Address) -> AbstractConnection:
+    """A connected connection, within the address's `connect_timeout`; raises one of `LOST`."""
+    if address.embedded:
+        await asyncio.get_running_loop().run_in_executor(None, address.resolve)
+    connection = address.async_connection()
+    try:
+        await asyncio.wait_for(connection.connect(), address.connect_timeout)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
+
+
 class Call:
     """One command and the future of its reply."""
 
@@ -98,14 +111,7 @@ class Pipeline:
                 await connection.disconnect(nowait=True)
 
     async def _connect(self) -> AbstractConnection:
-        if not self._address.resolved:
-            await self._loop.run_in_executor(None, self._address.resolve)
-        connection = self._address.async_connection()
-        try:
-            await asyncio.wait_for(connection.connect(), self._address.connect_timeout)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
+        connection = await open_connection(self._address)
         self._connected, self._heard = True, self._loop.time()
         return connection
 

@@ -1,0 +1,56 @@
+"""A worker inside the web process."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from sync_kit import Jobs
+    from sync_kit.options import Seconds
+
+    Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+def job_worker(
+    jobs: Jobs,
+    *,
+    concurrency: int = 2,
+    poll_interval: Seconds = 1.0,
+    drain_timeout: Seconds = 20.0,
+    lifespan: Lifespan | None = None,
+) -> Lifespan:
+    """A lifespan that runs a worker beside the app: `Starlette(lifespan=job_worker(jobs, concurrency=10))`.
+
+    On shutdown the worker drains (see `Jobs.worker`), then the clients of its kit are closed. No signal
+    handler is touched.
+
+    Args:
+        jobs: whose jobs to run.
+        concurrency: jobs that run at the same time.
+        poll_interval: seconds that it waits for a wake-up at most.
+        drain_timeout: seconds that running jobs have to end; keep it below your server's grace period.
+        lifespan: a lifespan of your own; the worker runs inside it, and its state is passed on.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+    worker = jobs.worker(concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+
+    @asynccontextmanager
+    async def with_worker(app: Any) -> AsyncIterator[Any]:
+        try:
+            async with (lifespan or _no_lifespan)(app) as state, worker:
+                yield state
+        finally:
+            await jobs.kit.aclose()
+
+    return with_worker
+
+
+@asynccontextmanager
+async def _no_lifespan(_: Any) -> AsyncIterator[None]:
+    yield None
