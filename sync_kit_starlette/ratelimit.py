@@ -56,6 +56,7 @@ class RateLimitMiddleware:
     def __init__(
         self,
         app: ASGIApp,
+        /,
         rule: str | None = None,
         *,
         limit: int | None = None,
