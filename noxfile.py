@@ -113,8 +113,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks (arguments after `--` go to bench/run_all.py)."""
-    install(session, "all")
+    """Measure sync_kit beside its peers (arguments after `--` go to bench/run_all.py)."""
+    session.env.setdefault("BENCH_VENVS", str(Path(session.create_tmp()).absolute() / "venvs"))
+    session.run("bash", "bench/setup_venvs.sh", external=True)
     session.run("python", "bench/run_all.py", *session.posargs)
 
 

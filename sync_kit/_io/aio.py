@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
@@ -42,6 +43,10 @@ class _Driver:
     async def run(self, flow: Flow[T]) -> T:
         try:
             effect = next(flow)
+        except StopIteration as stop:
+            await anyio.lowlevel.checkpoint()
+            return stop.value  # type: ignore[no-any-return]
+        try:
             while True:
                 try:
                     reply = await self.perform(effect)
@@ -73,8 +78,8 @@ class AsyncioDriver(_Driver):
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._pipeline = Pipeline(address)
         self._waiting: deque[AbstractConnection] = deque()
+        self._pipeline = Pipeline(address, self._waiting)
 
     async def aclose(self) -> None:
         await self._pipeline.aclose()
@@ -98,7 +103,7 @@ class AsyncioDriver(_Driver):
     async def _again(self, effect: Eval, error: Exception) -> Any:
         """A call that carries an id may be sent once more after its connection was lost."""
         if not effect.repeat or not isinstance(error, ConnectionLost) or isinstance(error.__cause__, SyncKitError):
-            raise self._failure(effect, error) from error.__cause__
+            self._fail(effect, error)
         return await self._whole(effect)
 
     async def _whole(self, effect: Eval) -> Any:
@@ -106,17 +111,18 @@ class AsyncioDriver(_Driver):
         try:
             return await self._pipeline.call(effect.script.whole(effect.keys, effect.args), timeout)
         except (ConnectionLost, asyncio.TimeoutError) as error:
-            raise self._failure(effect, error) from error.__cause__
+            self._fail(effect, error)
 
-    def _failure(self, effect: Eval | Pop, error: BaseException) -> SyncKitError:
+    def _fail(self, effect: Eval, error: Exception) -> NoReturn:
         cause = error.__cause__ or error
-        return cause if isinstance(cause, SyncKitError) else unavailable(self._address.label, effect, cause)
+        if isinstance(cause, SyncKitError):
+            raise cause
+        raise unavailable(self._address.label, effect, cause) from cause
 
     async def _pop(self, effect: Pop) -> bool:
         """Blocking reads have connections of their own, so that nothing waits behind what waits."""
         try:
-            connection = self._waiting.pop() if self._waiting else await open_connection(self._address)
-            reply = await self._blpop(connection, effect)
+            reply = await self._blpop(connection := await self._free(), effect)
         except LOST as error:
             raise unavailable(self._address.label, effect, error) from error
         self._waiting.append(connection)
@@ -124,16 +130,35 @@ class AsyncioDriver(_Driver):
             raise refused(effect, reply) from reply
         return reply is not None
 
+    async def _free(self) -> AbstractConnection:
+        """A connection on which nobody waits and that is still good, else a new one."""
+        while self._waiting:
+            connection = self._waiting.pop()
+            if await _silent(connection):
+                return connection
+            await connection.disconnect(nowait=True)
+        return await open_connection(self._address)
+
     async def _blpop(self, connection: AbstractConnection, effect: Pop) -> Any:
         limit = effect.seconds + self._address.timeout
         try:
             await connection.send_packed_command(pack("BLPOP", effect.key, f"{effect.seconds:.3f}"), check_health=False)
-            return await asyncio.wait_for(connection.read_response(disable_decoding=True), limit)
+            with anyio.fail_after(limit):
+                return await connection.read_response(disable_decoding=True)
         except REPLIED as error:
             return error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+
+
+async def _silent(connection: AbstractConnection) -> bool:
+    """Whether an idle connection has nothing to read: anything else means that the server closed it."""
+    readable: Any = getattr(connection, "can_read", None) or connection.can_read_destructive  # redis-py 8, before
+    try:
+        return not await readable()
+    except LOST:
+        return False
 
 
 class TrioDriver(_Driver):

@@ -59,14 +59,15 @@ class Sleep:
 class Pop:
     """Wait at most `seconds` for an element of the list `key` and take it; answers whether one came.
 
-    Only ever a wake-up hint: a cancelled pop may lose its element.
+    Only ever a wake-up hint: a cancelled pop may lose its element. It waits for a millisecond at
+    least, because to Redis 0 means for ever.
     """
 
     __slots__ = ("key", "seconds")
 
     def __init__(self, key: str, seconds: float) -> None:
         self.key = key
-        self.seconds = seconds
+        self.seconds = max(seconds, 0.001)
 
 
 Effect = Eval | Sleep | Pop

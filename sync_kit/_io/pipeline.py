@@ -6,8 +6,8 @@ turn; a reader task hands out the replies in order. Rules that keep this right:
 * A call that is cancelled before it is written is never sent; one that is cancelled later keeps its
   place, and its reply is dropped. So no reply ever reaches another caller.
 * When the connection breaks, every call on it fails with `ConnectionLost`; the next call connects again.
-* Time limits are looked after by a tick that only runs while calls are outstanding. A tick that
-  comes late says that the loop was busy, not Redis: replies that wait in the socket go first.
+* Time limits are looked after by a tick that only runs while calls are outstanding. What is overdue
+  is given one more tick and some turns of the loop: if the loop was busy, not Redis, replies come then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sync_kit._io.translate import LOST, REPLIED, ConnectionLost
+import anyio
+
+from sync_kit._io.translate import REPLIED, ConnectionLost
+from sync_kit.errors import Unavailable
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from sync_kit._io.address import Address
 
 TICK = 0.025
+TURNS = 4
+"""Turns of the loop in which a reply that is in the socket reaches its caller: poll, read, parse, and one to spare."""
 HANDFUL = 32
 """Replies handed out in one go. Their callers run before the next handful, so the server works meanwhile."""
 
@@ -35,7 +40,9 @@ async def open_connection(address: Address) -> AbstractConnection:
         await asyncio.get_running_loop().run_in_executor(None, address.resolve)
     connection = address.async_connection()
     try:
-        await asyncio.wait_for(connection.connect(), address.connect_timeout)
+        # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation that comes with the result.
+        with anyio.fail_after(address.connect_timeout):
+            await connection.connect()
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
@@ -45,11 +52,12 @@ async def open_connection(address: Address) -> AbstractConnection:
 class Call:
     """One command and the future of its reply."""
 
-    __slots__ = ("expires", "future", "packed")
+    __slots__ = ("expires", "future", "packed", "timeout")
 
-    def __init__(self, packed: bytes, future: asyncio.Future[Any], expires: float) -> None:
+    def __init__(self, packed: bytes, future: asyncio.Future[Any], timeout: float, expires: float) -> None:
         self.packed = packed
         self.future = future
+        self.timeout = timeout
         self.expires = expires
 
 
@@ -59,16 +67,21 @@ class Pipeline:
     Args:
         address: where to connect; connecting is limited by its `connect_timeout`. A connection on
             which nothing was heard for its `timeout` while a call waited is given up.
+        idle: other connections of the loop, which end together with the shared one.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, idle: deque[AbstractConnection]) -> None:
         self._address = address
+        self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._queued: list[Call] = []
         self._sent: deque[Call] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._reason: Exception | None = None
         self._connected = False
+        self._replies = 0
+        self._counted = 0
         self._heard = 0.0
         self._ticking = False
 
@@ -77,42 +90,52 @@ class Pipeline:
         now = self._loop.time()
         future: asyncio.Future[Any] = self._loop.create_future()
         allowed = timeout if self._connected else timeout + self._address.connect_timeout
-        self._queued.append(Call(packed, future, now + allowed))
+        self._queued.append(Call(packed, future, timeout, now + allowed))
         if self._task is None:
             # A fresh context: the task must not keep the first caller's context variables alive.
             self._task = contextvars.Context().run(self._loop.create_task, self._serve())
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         if not self._ticking:
-            self._ticking = True
-            self._loop.call_later(TICK, self._tick, now + TICK)
+            self._ticking, self._counted, self._heard = True, self._replies, now
+            self._loop.call_later(TICK, self._tick, now)
         return future
 
     async def aclose(self) -> None:
         """Close the connection; calls that are still on it fail with `ConnectionLost`."""
         task = self._task
         if task is not None:
-            task.cancel()
+            closed = Unavailable("the kit was closed during the call: whether it was carried out is not known")
+            self._end(task, closed)
             await asyncio.wait([task])
+            if self._task is task:  # it was cancelled before its first step
+                self._fail(closed)
+
+    def _end(self, task: asyncio.Task[None], reason: Exception) -> None:
+        self._reason = reason
+        task.cancel()
 
     async def _serve(self) -> None:
         connection = None
         try:
             connection = await self._connect()
             await self._exchange(connection)
-        except (*LOST, asyncio.TimeoutError) as error:
-            self._fail(error)
         except BaseException as error:
-            self._fail(error)
+            self._fail(self._reason or error)
             if not isinstance(error, Exception):
                 raise
         finally:
-            if connection is not None:
-                await connection.disconnect(nowait=True)
+            for ended in (connection, *self._idle):
+                if ended is not None:
+                    await ended.disconnect(nowait=True)
+            self._idle.clear()
 
     async def _connect(self) -> AbstractConnection:
         connection = await open_connection(self._address)
-        self._connected, self._heard = True, self._loop.time()
+        now = self._loop.time()
+        self._connected, self._heard = True, now
+        for call in self._queued:
+            call.expires = now + call.timeout
         return connection
 
     async def _exchange(self, connection: AbstractConnection) -> None:
@@ -141,23 +164,21 @@ class Pipeline:
             await connection.send_packed_command(b"".join([call.packed for call in batch]), check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
-        sent, loop = self._sent, self._loop
-        handed = 0
+        sent = self._sent
         while True:
             try:
                 reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
             except REPLIED as error:
                 reply = error
-            self._heard = loop.time()
+            self._replies += 1
             future = sent.popleft().future
             if not future.done():
                 future.set_result(reply)
-            handed += 1
-            if handed % HANDFUL == 0:
+            if self._replies % HANDFUL == 0:
                 await asyncio.sleep(0)
 
     def _fail(self, error: BaseException) -> None:
-        self._connected, self._wake, self._task = False, None, None
+        self._connected, self._reason, self._wake, self._task = False, None, None, None
         calls = [*self._sent, *self._queued]
         self._sent.clear()
         self._queued.clear()
@@ -167,20 +188,30 @@ class Pipeline:
                 lost.__cause__ = error
                 call.future.set_exception(lost)
 
-    def _tick(self, due: float) -> None:
-        now = self._loop.time()
+    def _tick(self, before: float) -> None:
         if not (self._sent or self._queued):
             self._ticking = False
             return
-        if now - due < TICK:
-            self._expire(now)
-        self._loop.call_later(TICK, self._tick, now + TICK)
+        now = self._loop.time()
+        if self._replies != self._counted:
+            self._counted, self._heard = self._replies, now
+        self._settle(before, self._replies, TURNS)
+        self._loop.call_later(TICK, self._tick, now)
 
-    def _expire(self, now: float) -> None:
+    def _settle(self, before: float, replies: int, turns: int) -> None:
+        """End what was overdue at the tick `before`, unless a reply comes in the next turns: then the loop is busy."""
+        if replies != self._replies:
+            return
+        if turns:
+            self._loop.call_soon(self._settle, before, replies, turns - 1)
+        else:
+            self._expire(before)
+
+    def _expire(self, before: float) -> None:
         for call in (*self._sent, *self._queued):
-            if call.expires < now and not call.future.done():
+            if call.expires < before and not call.future.done():
                 call.future.set_exception(asyncio.TimeoutError())
         oldest = self._sent[0] if self._sent else None
-        silent = now - self._heard > self._address.timeout
-        if oldest is not None and oldest.expires < now and silent and self._task is not None:
-            self._task.cancel()
+        silent = before - self._heard > self._address.timeout
+        if oldest is not None and oldest.expires < before and silent and self._task is not None:
+            self._end(self._task, asyncio.TimeoutError("nothing was heard on the connection"))

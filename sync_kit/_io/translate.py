@@ -9,14 +9,11 @@ import redis.exceptions
 from sync_kit._io.flow import Eval, Pop
 from sync_kit.errors import ServerError, SyncKitError, Unavailable
 
-LOST = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    OSError,
-    EOFError,
-    asyncio.TimeoutError,
-)
-"""What is raised when the connection is gone, or when no reply came in time."""
+LOST = (redis.exceptions.RedisError, OSError, EOFError, asyncio.TimeoutError)
+"""What is raised when there is no connection (any more), what answers is not Redis, or no reply came in time.
+
+An error reply is one of them only while connecting: elsewhere `REPLIED` is caught first.
+"""
 REPLIED = redis.exceptions.ResponseError
 """An error that the server sent as a reply: the connection is still good."""
 UNKNOWN_SCRIPT = redis.exceptions.NoScriptError

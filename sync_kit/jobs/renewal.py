@@ -33,7 +33,7 @@ class JobRenewal:
         self._engine = engine
         self._loop = loop
         self._queue = queue
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[tuple[str, int], Run] = {}
         self.every = LEASE / 3
 
     def __repr__(self) -> str:
@@ -51,11 +51,11 @@ class JobRenewal:
 
     def hold(self, run: Run) -> None:
         """Renew the lease of `run` from now on."""
-        self._runs[run.claim.id] = run
+        self._runs[run.claim.id, run.claim.generation] = run
 
-    def drop(self, job_id: str) -> None:
-        """The outcome of a job is handed in: its lease has ended."""
-        self._runs.pop(job_id, None)
+    def drop(self, job_id: str, generation: int) -> None:
+        """The outcome of a run is handed in: its lease has ended."""
+        self._runs.pop((job_id, generation), None)
 
     def renew(self) -> None:
         """Renew every lease whose loop is alive, and stop the runs whose lease is lost."""
@@ -73,8 +73,8 @@ class JobRenewal:
         except SyncKitError as error:
             log.warning("%d job leases of queue %r could not be renewed: %s", len(runs), self._queue, error)
             return
-        for run in runs:
-            if run.claim.id in lost and self._runs.get(run.claim.id) is run:
+        for pair, run in zip(pairs, runs, strict=True):
+            if pair in lost and pair in self._runs:
                 log.warning("%r lost its lease: it is cancelled, another run has taken over", run)
                 self._loop.call_soon(partial(run.stop, "lost"))
 

@@ -110,7 +110,7 @@ class Worker:
             self._runs.discard(run)
 
     def _delivered(self, outcome: Outcome) -> None:
-        self._renewal.drop(outcome.id)
+        self._renewal.drop(outcome.id, outcome.generation)
 
     async def _end(self, *, drain: bool) -> None:
         self._courier.stop_taking()

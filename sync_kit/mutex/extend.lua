@@ -5,8 +5,8 @@
 
 local answer = {'ok'}
 for i, lock in ipairs(KEYS) do
-  local held = redis.call('GET', lock)
-  local mine = held and string.match(held, '^%d+ (%S+) ') == ARGV[2 * i - 1]
+  local held = redis.pcall('GET', lock) -- a key of another type is one lost lease, not the end of the batch
+  local mine = type(held) == 'string' and string.match(held, '^%d+ (%S+) ') == ARGV[2 * i - 1]
   if mine then redis.call('PEXPIRE', lock, ARGV[2 * i]) end
   answer[i + 1] = mine and 1 or 0
 end

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_kit.errors import LockError, Unavailable
+from sync_kit.errors import ConfigurationError, LockError, SyncKitError
 from sync_kit.mutex.grant import Grant, acquire_flow, release_flow
-from sync_kit.mutex.lease import BlockingLease, Lease, lost_at_the_end, not_released
+from sync_kit.mutex.lease import BlockingLease, Lease, lost_at_the_end, not_released, settle
 from sync_kit.mutex.renewal import renewal_of
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+log = logging.getLogger("sync_kit")
 
 
 async def take(grant: Grant, wait: float, *, renew: bool) -> Lease | LockError:
@@ -21,8 +24,7 @@ async def take(grant: Grant, wait: float, *, renew: bool) -> Lease | LockError:
     try:
         busy = await driver.run(acquire_flow(grant, wait))
     except anyio.get_cancelled_exc_class():
-        with anyio.CancelScope(shield=True):
-            await driver.run(release_flow(grant))
+        await _give_back(grant)
         raise
     if busy is not None:
         return busy
@@ -31,6 +33,14 @@ async def take(grant: Grant, wait: float, *, renew: bool) -> Lease | LockError:
         grant.loop.watch()
         renewal_of(grant).hold(grant)
     return Lease(grant)
+
+
+async def _give_back(grant: Grant) -> None:
+    """Release what a cancelled call may have acquired; the cancellation goes on, whatever Redis says."""
+    try:
+        await settle(grant)
+    except SyncKitError as error:
+        log.warning("%r of mutex %r may stay held until it expires: %s", grant.resource, grant.mutex, error)
 
 
 def take_blocking(grant: Grant, wait: float, *, renew: bool) -> BlockingLease | LockError:
@@ -47,25 +57,40 @@ def take_blocking(grant: Grant, wait: float, *, renew: bool) -> BlockingLease | 
     return BlockingLease(grant)
 
 
-class Guard:
-    """`async with mutex.lock(...)`: holds the lease, and cancels the block when it is lost."""
-
+class _Guard:
     def __init__(self, grant: Grant, wait: float) -> None:
         self._grant = grant
         self._wait = wait
-        self._scope = anyio.CancelScope()
+        self._used = False
         self.busy: LockError | None = None
 
+    def _use(self) -> None:
+        """One grant is one token: whoever came in with it a second time would share the lease with the first."""
+        if self._used:
+            raise ConfigurationError(
+                f"lock({self._grant.resource!r}) is for one `with` block: call lock(...) again for the next one"
+            )
+        self._used = True
+
+    def _refused(self, busy: LockError) -> LockError:
+        self.busy = busy
+        return busy
+
+
+class Guard(_Guard):
+    """`async with mutex.lock(...)`: holds the lease, and cancels the block when it is lost."""
+
     async def __aenter__(self) -> Lease:
+        self._use()
         lease = await take(self._grant, self._wait, renew=True)
         if isinstance(lease, LockError):
-            self.busy = lease
-            raise lease
+            raise self._refused(lease)
         self._lease = lease
-        self._scope.__enter__()
-        loop, scope = self._grant.loop, self._scope
+        self._scope = scope = anyio.CancelScope()
+        scope.__enter__()
+        loop = self._grant.loop
         self._grant.when_lost = lambda: loop.call_soon(scope.cancel) if loop else None
-        if self._grant.lost is not None:
+        if lease.lost:
             scope.cancel()
         return lease
 
@@ -73,44 +98,48 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._grant.when_lost = None
-        ours = self._scope.__exit__(kind, error, trace)  # true only for the cancellation of a loss
+        left = error
+        try:
+            ours = self._scope.__exit__(kind, error, trace)  # true only for the cancellation of a loss
+        except BaseException as rest:  # a group, without that cancellation; or the wrong task leaves the block
+            ours, left = False, rest
         lost = await self._release()
-        if lost and (error is None or ours or isinstance(error, Exception)):
-            raise self._grant.loss() from (error if isinstance(error, Exception) else None)
+        if lost and (left is None or ours or isinstance(left, Exception)):
+            raise self._grant.loss() from (left if isinstance(left, Exception) else None)
+        if left is not None and left is not error:
+            raise left
 
     async def _release(self) -> bool:
         if self._grant.ended:
-            return False  # released by hand inside the block
+            return self._lease.lost  # released by hand inside the block
         try:
             return lost_at_the_end(self._lease, await self._lease.release())
-        except Unavailable as error:
+        except SyncKitError as error:
             return not not_released(self._lease, error)
 
 
-class BlockingGuard:
+class BlockingGuard(_Guard):
     """`with mutex.blocking.lock(...)`: holds the lease; a loss shows as `lease.lost` and is raised at the end."""
 
-    def __init__(self, grant: Grant, wait: float) -> None:
-        self._grant = grant
-        self._wait = wait
-        self.busy: LockError | None = None
-
     def __enter__(self) -> BlockingLease:
+        self._use()
         lease = take_blocking(self._grant, self._wait, renew=True)
         if isinstance(lease, LockError):
-            self.busy = lease
-            raise lease
+            raise self._refused(lease)
         self._lease = lease
         return lease
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._grant.ended:
-            return
-        try:
-            lost = lost_at_the_end(self._lease, self._lease.release())
-        except Unavailable as unavailable:
-            lost = not not_released(self._lease, unavailable)
+        lost = self._release()
         if lost and (error is None or isinstance(error, Exception)):
             raise self._grant.loss() from error
+
+    def _release(self) -> bool:
+        if self._grant.ended:
+            return self._lease.lost  # released by hand inside the block
+        try:
+            return lost_at_the_end(self._lease, self._lease.release())
+        except SyncKitError as error:
+            return not not_released(self._lease, error)

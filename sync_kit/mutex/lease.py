@@ -13,11 +13,26 @@ from sync_kit.options import Seconds, seconds
 
 if TYPE_CHECKING:
     from sync_kit._io.flow import Flow
-    from sync_kit.errors import Unavailable
+    from sync_kit.errors import SyncKitError
 
 log = logging.getLogger("sync_kit")
 
 LEAST_TTL = 0.1
+
+
+async def settle(grant: Grant) -> bool:
+    """Release, whatever is cancelled meanwhile; returns whether it was still held.
+
+    `Task.cancel` of asyncio knows no shield, and may take the call back before it is sent. It comes once: go again.
+    """
+    driver = grant.kit.driver
+    with anyio.CancelScope(shield=True):
+        try:
+            held = await driver.run(release_flow(grant))
+        except anyio.get_cancelled_exc_class():
+            await driver.run(release_flow(grant))
+            raise
+    return held
 
 
 class _Lease:
@@ -61,7 +76,7 @@ class _Lease:
         grant.ended = True
         if first and grant.loop is not None:
             grant.loop.unwatch()
-        return first
+        return first and not self.lost
 
 
 class Lease(_Lease):
@@ -83,12 +98,7 @@ class Lease(_Lease):
         Raises:
             Unavailable: Redis cannot be reached; the lease ends when it expires.
         """
-        if not self._end():
-            return False
-        held = False
-        with anyio.CancelScope(shield=True):
-            held = await self._grant.kit.driver.run(release_flow(self._grant))
-        return held
+        return self._end() and await settle(self._grant)
 
 
 class BlockingLease(_Lease):
@@ -102,9 +112,7 @@ class BlockingLease(_Lease):
 
     def release(self) -> bool:
         """See `Lease.release`."""
-        if not self._end():
-            return False
-        return self._grant.kit.run_blocking(release_flow(self._grant), "lease.release()")
+        return self._end() and self._grant.kit.run_blocking(release_flow(self._grant), "lease.release()")
 
 
 def lost_at_the_end(lease: _Lease, released: bool) -> bool:
@@ -114,7 +122,7 @@ def lost_at_the_end(lease: _Lease, released: bool) -> bool:
     return lease.lost
 
 
-def not_released(lease: _Lease, error: Unavailable) -> bool:
+def not_released(lease: _Lease, error: SyncKitError) -> bool:
     """What the end of a block makes of a release that got no answer: the lease lasted if it had time left."""
     lasted = lease._grant.lost is None
     log.warning("%r could not be released and will expire: %s", lease, error)

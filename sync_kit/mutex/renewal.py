@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,11 +22,14 @@ DEAD_LOOP = 60.0
 """A loop that has not run for this long (plus one ttl) is taken for dead: what it holds is no longer renewed."""
 
 
+_held: dict[str, Grant] = {}
+"""Every grant that this process renews, by token."""
+
+
 class LeaseRenewal:
     """The leases of one mutex on one kit that are renewed."""
 
-    def __init__(self, kit: SyncKit, mutex: str) -> None:
-        self._kit = kit
+    def __init__(self, mutex: str) -> None:
         self._mutex = mutex
         self._grants: dict[str, Grant] = {}
         self._failing = False
@@ -44,35 +48,52 @@ class LeaseRenewal:
 
     def hold(self, grant: Grant) -> None:
         """Begin to renew `grant`."""
-        self._grants[grant.token] = grant
+        _held[grant.token] = self._grants[grant.token] = grant
         renewals.add(self)
 
     def drop(self, grant: Grant) -> None:
         """Stop to renew `grant`."""
         self._grants.pop(grant.token, None)
+        _held.pop(grant.token, None)
 
     def renew(self) -> None:
         """Renew everything that is held, and find out what is lost."""
+        if self._failing:
+            self._drop_the_lost()
         grants = [grant for grant in list(self._grants.values()) if _in_use(grant)]
-        if not self._grants:
-            renewals.remove(self)
         for start in range(0, len(grants), BATCH):
             self._renew(grants[start : start + BATCH])
+        self._drop_the_lost()
+        if not self._grants:
+            renewals.remove(self)
+            if self._grants:  # somebody came in between
+                renewals.add(self)
+
+    def _drop_the_lost(self) -> None:
         for grant in list(self._grants.values()):
             if grant.expires_in == 0.0:
                 grant.lose("it could not be renewed in time")
-            if grant.lost:
+            if grant.lost or grant.ended:
                 self.drop(grant)
 
     def _renew(self, grants: list[Grant]) -> None:
-        deadline = min(CALL_LIMIT, max(0.05, min(grant.ttl for grant in grants) / 3))
+        deadline = _patience(min(grant.ttl for grant in grants) / 3)
         try:
-            self._kit.thread_driver.run(extend_flow(grants, deadline))
+            grants[0].kit.thread_driver.run(extend_flow(grants, deadline))
             self._failing = False
         except SyncKitError as error:
             self._failing = True
             renewals.add(self)
             log.warning("%d leases of mutex %r could not be renewed: %s", len(grants), self._mutex, error)
+
+
+def _patience(pace: float) -> float:
+    """Seconds that a call may take: its silence must not hide that a lease ends meanwhile, be it of another mutex.
+
+    In steps of a tenth, because connections are kept by their time limit.
+    """
+    soonest = min((grant.expires_in for grant in list(_held.values())), default=pace)
+    return min(CALL_LIMIT, max(0.05, min(pace, int(soonest * 10) / 10)))
 
 
 def _in_use(grant: Grant) -> bool:
@@ -93,4 +114,14 @@ _groups: WeakKeyDictionary[SyncKit, dict[str, LeaseRenewal]] = WeakKeyDictionary
 def renewal_of(grant: Grant) -> LeaseRenewal:
     """The batch that `grant` belongs to."""
     groups = _groups.setdefault(grant.kit, {})
-    return groups.setdefault(grant.mutex, LeaseRenewal(grant.kit, grant.mutex))
+    return groups.setdefault(grant.mutex, LeaseRenewal(grant.mutex))
+
+
+def _after_fork() -> None:
+    # The parent's leases are the parent's to renew.
+    _groups.clear()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -129,13 +129,13 @@ class Engine:
         claims = [Claim(job[0].decode(), job[1], job[2], job[3], job[4]) for job in jobs]
         return Turn(claims, [name.decode() for name in refused], None if due < 0 else due / 1000)
 
-    def renew_flow(self, runs: Sequence[tuple[str, int]], deadline: float) -> Flow[list[str]]:
-        """Renew the leases of `(id, generation)` pairs; returns the ids that are lost."""
-        lost: list[str] = []
+    def renew_flow(self, runs: Sequence[tuple[str, int]], deadline: float) -> Flow[list[tuple[str, int]]]:
+        """Renew the leases of `(id, generation)` pairs; returns those that are lost."""
+        lost: list[tuple[str, int]] = []
         for batch in _batches(runs):
             args = (_ms(LEASE), *(value for run in batch for value in run))
             _, *mine = yield Eval(RENEW, (self._leases, self._state), args, deadline=deadline, repeat=True)
-            lost += [run[0] for run, held in zip(batch, mine, strict=True) if not held]
+            lost += [run for run, held in zip(batch, mine, strict=True) if not held]
         return lost
 
     def wait_flow(self, seconds: float) -> Flow[bool]:

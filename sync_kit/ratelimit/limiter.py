@@ -111,7 +111,7 @@ class RateLimiter:
     def take_flow(self, kit: SyncKit, key: str | int, cost: int, spend: int) -> Flow[Decision]:
         """The flow of `check` (`spend` 1) and `peek` (`spend` 0)."""
         rule = self.rule
-        args = (rule.limit, rule.bucket_ms, BUCKETS, cost if cost == 1 else whole("cost", cost), spend)
+        args = (rule.limit, rule.bucket_ms, BUCKETS, whole("cost", cost), spend)
         try:
             reply = yield Eval(TAKE, (self._counter(kit, key),), args, deadline=self._deadline)
         except Unavailable as error:

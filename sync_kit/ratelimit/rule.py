@@ -12,7 +12,7 @@ BUCKETS = 20
 """Parts of a window. A refused call waits at most one part longer than a window."""
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_RULE = re.compile(r"\s*(?P<limit>\d+)\s*/\s*(?P<unit>[a-z]+)\s*", re.ASCII)
+_RULE = re.compile(r"\s*(?P<limit>\d{1,10})\s*/\s*(?P<unit>[a-z]+)\s*", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,11 @@ else
   head, used = struct.unpack('>dI4', stored)
   counts = string.sub(stored, 13)
   local age = math.min(current - head, buckets + 1)
-  if age > 0 then
+  if age < 0 then
+    -- The clock was set back. Less than a bucket may have passed since the newest two: they count as one, from now on.
+    local newest, second = struct.unpack('>I4I4', counts)
+    counts = struct.pack('>I4', newest + second) .. string.sub(counts, 9) .. '\0\0\0\0'
+  elseif age > 0 then
     for i = buckets + 1, buckets + 2 - age, -1 do
       used = used - struct.unpack('>I4', counts, 4 * i - 3)
     end
@@ -43,7 +47,7 @@ if allowed and spend then
   end
   counts = newest .. string.sub(counts, 5)
 end
--- A head in the future: the clock was set back. What was spent counts as spent just now: never freed early.
+-- A head in the future is brought back by refused calls too: else it would hold the units until the clock gets there.
 if (allowed and spend) or (head and head > current) then
   redis.call('SET', KEYS[1], struct.pack('>dI4', current, used) .. counts, 'PX', (buckets + 2) * width)
 end
