@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes one virtualenv per dependency set in $BENCH_VENVS (default: bench-venvs in the temporary directory; re-run safe).
 set -u
-PY=${PY:-$(command -v python3.12 || command -v python3)}
+PY=${PY:-python3}
 ROOT=${BENCH_VENVS:-${TMPDIR:-/tmp}/bench-venvs}
 HERE=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$ROOT"

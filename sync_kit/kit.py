@@ -137,13 +137,14 @@ class SyncKit:
     def _read(self, url: str | None, client: Any) -> addresses.Address:
         if client is not None:
             return addresses.from_client(client)
-        return addresses.from_url(url or addresses.from_environment(), self.namespace)
+        return addresses.from_url(addresses.from_environment() if url is None else url, self.namespace)
 
     def _after_fork(self) -> None:
         # The parent's connections stay referenced: closing them here would say goodbye in its name.
         _parents.append((self._last, dict(self._homes), self._blocking))
         self._last, self._lock = None, threading.Lock()
         self._homes = {}
+        self._address.after_fork()
         self._blocking = BlockingDriver(self._address)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import threading
@@ -17,6 +18,7 @@ import redis.connection as sync_connection
 import redis.retry
 
 from sync_kit.errors import ConfigurationError
+from sync_kit.options import refuse_unknown
 
 if TYPE_CHECKING:
     from sync_kit._io.embedded import Attachment
@@ -37,12 +39,14 @@ _SCHEMES = {
 _KINDS: dict[str, tuple[Any, Any]] = {
     "tls": (sync_connection.SSLConnection, async_connection.SSLConnection),
     "unix": (sync_connection.UnixDomainSocketConnection, async_connection.UnixDomainSocketConnection),
-    "tcp": (sync_connection.Connection, async_connection.Connection),  # last: TLS connections are TCP's subclasses
+    "tcp": (sync_connection.Connection, async_connection.Connection),
 }
 _TAKEN_OVER = frozenset(
     "host port path db username password credential_provider client_name socket_connect_timeout"
     " socket_keepalive socket_keepalive_options socket_type socket_timeout".split()
 )
+_OF_OTHERS = frozenset(inspect.signature(redis.Redis).parameters) | {"timeout"}
+"""What a url that is shared with other programs may say; it means nothing here unless it is taken over."""
 
 
 def _quiet(base: Any) -> dict[str, Any]:
@@ -104,24 +108,32 @@ class Address:
         if attachment is not None:
             attachment.close()
 
+    def after_fork(self) -> None:
+        """In the child: another thread of the parent may have been at `resolve`."""
+        self._resolving = threading.Lock()
+
     def connection(self, timeout: float) -> sync_connection.AbstractConnection:
         """A new blocking connection, not yet connected; replies may take `timeout` seconds."""
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        made: sync_connection.AbstractConnection = self._class(0)(
-            **self._options, **_QUIET_SYNC, socket_timeout=timeout, retry=retry
-        )
+        made: sync_connection.AbstractConnection = self._make(0, **_QUIET_SYNC, socket_timeout=timeout, retry=retry)
         return made
 
     def async_connection(self) -> async_connection.AbstractConnection:
         """A new asyncio connection, not yet connected, without a time limit of its own."""
         retry = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-        made: async_connection.AbstractConnection = self._class(1)(
-            **self._options, **_QUIET_ASYNC, socket_timeout=None, retry=retry
-        )
+        made: async_connection.AbstractConnection = self._make(1, **_QUIET_ASYNC, socket_timeout=None, retry=retry)
         return made
 
-    def _class(self, which: int) -> Any:
-        return _KINDS["unix" if self.kind == "embedded" else self.kind][which]
+    def _make(self, which: int, **more: Any) -> Any:
+        connection_class = _KINDS["unix" if self.kind == "embedded" else self.kind][which]
+        known = _parameters(connection_class)
+        return connection_class(**{name: value for name, value in self._options.items() if name in known}, **more)
+
+
+@functools.cache
+def _parameters(connection_class: Any) -> frozenset[str]:
+    """What a connection can be told: a unix socket knows no keep-alive, for example."""
+    return frozenset(name for base in connection_class.__mro__ for name in inspect.signature(base.__init__).parameters)
 
 
 def from_environment() -> str:
@@ -131,6 +143,8 @@ def from_environment() -> str:
 
 def from_url(url: str, namespace: str) -> Address:
     """Read a url. Raises `ConfigurationError` without repeating a password that the url may hold."""
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the url must be a str, not {type(url).__name__}: pass a client as client=...")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         shown = repr(scheme) if separator else "a url without a scheme"
@@ -144,11 +158,27 @@ def _from_parsed(url: str, scheme: str) -> Address:
     try:
         options: dict[str, Any] = dict(sync_connection.parse_url(url))
         path = urlsplit(url).path
+        options.get("host", "").encode("idna")  # what connecting would stumble over
     except ValueError as error:
-        raise ConfigurationError(f"the {scheme}:// url cannot be read: {error}") from None
+        raise ConfigurationError(f"the {scheme}:// url cannot be read: {_why(error)}") from None
+    refuse_unknown(f"the {scheme}:// url", _unknown(options), sorted(_TAKEN_OVER))
+    if scheme == "unix" and not options.get("path"):
+        raise ConfigurationError("the unix:// url has no path: write unix:///path/of/the.sock")
     if not url.startswith("unix:") and path.strip("/") and not path.strip("/").isdigit():
         raise ConfigurationError(f"the database in the {scheme}:// url must be a number, as in {scheme}://host:6379/0")
     return _address(options.pop("connection_class", sync_connection.Connection), options)
+
+
+def _why(error: ValueError) -> str:
+    """Python's own words are not repeated: they quote what was taken for the port, which may be a password."""
+    if str(error).startswith("Invalid value for"):
+        return str(error)
+    return "write user:password@host:6379/0 after it, and %23 %2F %3A %3F %40 for # / : ? @ in a password"
+
+
+def _unknown(options: dict[str, Any]) -> dict[str, Any]:
+    known = _TAKEN_OVER | _OF_OTHERS | {"connection_class"}
+    return {name: value for name, value in options.items() if name not in known and not name.startswith("ssl")}
 
 
 def from_client(client: Any) -> Address:
@@ -164,9 +194,12 @@ def from_client(client: Any) -> Address:
 
 
 def _address(connection_class: Any, options: dict[str, Any]) -> Address:
-    kind = next((k for k, pair in _KINDS.items() if issubclass(connection_class, pair)), None)
+    # A subclass may find its server in a way of its own (Sentinel's does): then host and port say nothing.
+    kind = next((k for k, pair in _KINDS.items() if connection_class in pair), None)
     if kind is None:
         raise ConfigurationError(f"connections of class {connection_class.__name__} are not supported: pass a url")
+    if any(value for name, value in options.items() if "ocsp" in name):
+        raise ConfigurationError("OCSP validation is not supported: redis-py has it for blocking connections only")
     kept = {name: value for name, value in options.items() if _kept(name, value)}
     place = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
     return Address(kind, kept, f"{place}/{kept.get('db') or 0}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -78,13 +79,15 @@ class AsyncioDriver(_Driver):
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._pipeline = Pipeline(address)
         self._waiting: deque[AbstractConnection] = deque()
-        self._pipeline = Pipeline(address, self._waiting)
+        self._keeper: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
         await self._pipeline.aclose()
-        while self._waiting:
-            await self._waiting.pop().disconnect(nowait=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
         await asyncio.sleep(0)
 
     async def _eval(self, effect: Eval) -> Any:
@@ -125,7 +128,10 @@ class AsyncioDriver(_Driver):
             reply = await self._blpop(connection := await self._free(), effect)
         except LOST as error:
             raise unavailable(self._address.label, effect, error) from error
-        self._waiting.append(connection)
+        if self._keeper is None or self._keeper.done():  # closed meanwhile
+            await connection.disconnect(nowait=True)
+        else:
+            self._waiting.append(connection)
         if isinstance(reply, Exception):
             raise refused(effect, reply) from reply
         return reply is not None
@@ -137,7 +143,17 @@ class AsyncioDriver(_Driver):
             if await _silent(connection):
                 return connection
             await connection.disconnect(nowait=True)
+        if self._keeper is None or self._keeper.done():
+            self._keeper = contextvars.Context().run(asyncio.ensure_future, self._keep())
         return await open_connection(self._address)
+
+    async def _keep(self) -> None:
+        """Close the connections on which nobody waits when the loop ends: it cancels its tasks then."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            while self._waiting:
+                await self._waiting.pop().disconnect(nowait=True)
 
     async def _blpop(self, connection: AbstractConnection, effect: Pop) -> Any:
         limit = effect.seconds + self._address.timeout

@@ -67,12 +67,10 @@ class Pipeline:
     Args:
         address: where to connect; connecting is limited by its `connect_timeout`. A connection on
             which nothing was heard for its `timeout` while a call waited is given up.
-        idle: other connections of the loop, which end together with the shared one.
     """
 
-    def __init__(self, address: Address, idle: deque[AbstractConnection]) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
-        self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._queued: list[Call] = []
         self._sent: deque[Call] = deque()
@@ -125,10 +123,8 @@ class Pipeline:
             if not isinstance(error, Exception):
                 raise
         finally:
-            for ended in (connection, *self._idle):
-                if ended is not None:
-                    await ended.disconnect(nowait=True)
-            self._idle.clear()
+            if connection is not None:
+                await connection.disconnect(nowait=True)
 
     async def _connect(self) -> AbstractConnection:
         connection = await open_connection(self._address)

@@ -30,6 +30,8 @@ def timed_out(error: BaseException) -> bool:
 
 def unavailable(label: str, effect: Eval | Pop, error: BaseException) -> Unavailable:
     """The error for a call that got no reply; chain it to `error`."""
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return Unavailable(f"Redis at {label} refused the login ({_about(effect)}): {error}; check user and password")
     why = "did not answer in time" if timed_out(error) else f"is not reachable: {error}"
     return Unavailable(
         f"Redis at {label} {why} ({_about(effect)}): check that the server runs and is reachable. "

@@ -1,0 +1,39 @@
+"""The example app, started under uvicorn and asked over HTTP."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[2] / "example_apps" / "starlette_reports"
+
+
+@pytest.fixture(scope="module")
+def demo():
+    spec = importlib.util.spec_from_file_location("starlette_reports_demo", HERE / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def app(demo, tmp_path_factory):
+    with demo.running(tmp_path_factory.mktemp("reports")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("part", ["limit", "report", "email", "failure"])
+def test_each_part_of_the_demo_sees_what_it_promises(demo, app, part):
+    getattr(demo, part)(app)
+
+
+def test_an_unknown_report_is_not_found_and_gives_its_lease_back(app):
+    assert [app.as_user("eve", "/reports/nonsense").status_code for _ in range(2)] == [404, 404]
+
+
+def test_the_app_is_short():
+    assert len((HERE / "app.py").read_text().splitlines()) < 150
