@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ def job_worker(
     Raises:
         ConfigurationError: an argument is wrong.
     """
-    worker = jobs.worker(concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+    make = partial(jobs.worker, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+    make()  # wrong arguments are refused here, not when the app starts
 
     @asynccontextmanager
     async def with_worker(app: Any) -> AsyncIterator[Any]:
         try:
-            async with (lifespan or _no_lifespan)(app) as state, worker:
+            async with (lifespan or _no_lifespan)(app) as state, make():
                 yield state
         finally:
             await jobs.kit.aclose()

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -62,10 +62,10 @@ class App:
 
     def mails(self) -> list[str]:
         """The recipients of the mails in the mailbox."""
-        return [str(message["To"]) for message in mailbox.mbox(self.mailbox, create=False)] if self._sent() else []
-
-    def _sent(self) -> bool:
-        return self.mailbox.exists()
+        if not self.mailbox.exists():
+            return []
+        with closing(mailbox.mbox(self.mailbox, create=False)) as box:
+            return [str(message["To"]) for message in box]
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal and wait for the end."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.courier import Courier, Slot
 from sync_kit.jobs.renewal import JobRenewal
 from sync_kit.jobs.run import Run
@@ -43,8 +44,12 @@ class Worker:
         self._runs: set[Run] = set()
         self._scopes: list[anyio.CancelScope] = []
         self._slots = 0
+        self._entered = False
 
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise ConfigurationError("this worker is running already: make another with jobs.worker(...)")
+        self._entered = True
         kit, engine = self._jobs.kit, self._jobs.engine
         self._renewal = JobRenewal(kit, engine, kit.home().loop, self._jobs.name)
         self._courier = Courier(kit, engine, self._jobs.keep, self._poll_interval, self._delivered)
@@ -71,6 +76,7 @@ class Worker:
             self._renewal.stop()
             for scope in (*self._scopes, self._tasks.cancel_scope):
                 scope.cancel()
+            self._entered = False
             ended = await _leave(self._tasks, kind, error, trace)
         log.info("worker of queue %r stopped", self._jobs.name)
         return ended

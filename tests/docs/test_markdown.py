@@ -34,9 +34,7 @@ def markdown() -> list[str]:
 def every(*languages: str) -> list[object]:
     """A parameter for each block in one of the languages."""
     found = ((name, block) for name in markdown() for block in blocks(ROOT / name))
-    return [
-        pytest.param(block, id=f"{name}:{block.line}") for name, block in found if block.language in languages
-    ]
+    return [pytest.param(block, id=f"{name}:{block.line}") for name, block in found if block.language in languages]
 
 
 def speaks_python(name: str) -> bool:
@@ -85,9 +83,7 @@ def installable(word: str) -> bool:
     """Whether it is nox, or this project with extras that it has."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     match = re.fullmatch(r"(?:sync-kit|\.)(?:\[(.+)\])?", word)
-    return word == "nox" or (
-        match is not None and set(filter(None, (match[1] or "").split(","))) <= set(extras)
-    )
+    return word == "nox" or (match is not None and set(filter(None, (match[1] or "").split(","))) <= set(extras))
 
 
 def sessions_of(words: list[str]) -> set[str]:

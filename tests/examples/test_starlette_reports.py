@@ -14,6 +14,8 @@ HERE = Path(__file__).resolve().parents[2] / "example_apps" / "starlette_reports
 @pytest.fixture(scope="module")
 def demo():
     spec = importlib.util.spec_from_file_location("starlette_reports_demo", HERE / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
 import anyio
 import pytest
 
-from sync_kit import Job, Jobs
+from sync_kit import ConfigurationError, Job, Jobs
 from sync_kit.queue import engine
 from tests.jobs.conftest import Note, status, until
 
@@ -293,7 +294,14 @@ async def test_a_worker_may_be_entered_again(jobs):
     for number in (1, 2):
         async with worker:
             await write.send(text="a")
-            await until(lambda count=number: _completed(jobs, count))
+            await until(partial(_completed, jobs, number))
+
+
+async def test_a_worker_that_runs_cannot_be_entered_twice(jobs):
+    worker = jobs.worker()
+    async with worker:
+        with pytest.raises(ConfigurationError, match="running already"):
+            await worker.__aenter__()
 
 
 async def test_jobs_run_until_cancelled(jobs):

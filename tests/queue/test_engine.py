@@ -29,11 +29,15 @@ class Hands:
         return self._head + name
 
     def send(self, *ids: str, delay: float = 0.0, at: float = 0.0) -> int:
-        return self.run(self.engine.send_flow([(name, b"{}\n" + name.encode()) for name in ids], delay=delay, at=at))
+        jobs = [(name, b"{}\n" + name.encode()) for name in ids]
+        new: int = self.run(self.engine.send_flow(jobs, delay=delay, at=at))
+        return new
 
     def exchange(self, *outcomes: Outcome, want: int = 0, call: str | None = None, keep: Keep = KEEP) -> Turn:
         self._calls += 1
-        return self.run(self.engine.exchange_flow("w", call or f"call{self._calls}", outcomes, want, keep))
+        flow = self.engine.exchange_flow("w", call or f"call{self._calls}", outcomes, want, keep)
+        turn: Turn = self.run(flow)
+        return turn
 
     def status(self, name: str) -> str | None:
         found = self.run(self.engine.look_flow([name]))

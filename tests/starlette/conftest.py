@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pytest
 from starlette.testclient import TestClient
 
-BACKENDS = {"asyncio": {}, "uvloop": {"use_uvloop": True}, "trio": {}}
+BACKENDS: dict[str, dict[str, Any]] = {"asyncio": {}, "uvloop": {"use_uvloop": True}, "trio": {}}
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "trio"])
@@ -13,8 +15,8 @@ def ask(request):
     """`ask(app)` is a test client of the app, with lifespan, on one of the backends."""
     clients = []
 
-    def make(app) -> TestClient:
-        backend = "trio" if request.param == "trio" else "asyncio"
+    def make(app):
+        backend: Literal["asyncio", "trio"] = "trio" if request.param == "trio" else "asyncio"
         client = TestClient(app, backend=backend, backend_options=BACKENDS[request.param])
         clients.append(client)
         return client.__enter__()

@@ -69,11 +69,13 @@ def test_a_lifespan_of_ones_own_goes_around_the_worker(ask, jobs, written):
     client.__exit__(None, None, None)
     assert steps == ["up", "down"]
     client.__enter__()
+    client.post("/", json={"text": "again"})
+    wait_for(lambda: written == ["a", "again"])
 
 
-def test_the_app_starts_again_after_a_shutdown(ask, jobs, written):
+def test_two_loops_may_run_the_app_at_the_same_time(ask, jobs, written):
     app = app_with(jobs)
-    for text in ("one", "two"):
-        client = ask(app)
+    first, second = ask(app), ask(app)
+    for client, text in ((first, "one"), (second, "two"), (first, "three")):
         client.post("/", json={"text": text})
         wait_for(lambda text=text: text in written)

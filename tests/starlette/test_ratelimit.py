@@ -176,11 +176,12 @@ def test_a_wrong_rule_is_refused_when_it_is_applied(kit):
         async def handler(request: Request) -> None: ...
 
 
+def number() -> int:
+    return 7
+
+
 def test_fastapi_reads_the_handlers_own_signature(kit):
     api = FastAPI()
-
-    def number() -> int:
-        return 7
 
     @api.get("/items/{item}")
     @rate_limited("2/minute", kit=kit)

@@ -105,9 +105,7 @@ class Proxy:
             writer.transport.abort()
             return
         there = asyncio.ensure_future(self._pump(reader, to_server, lambda: self._drop_all))
-        back = asyncio.ensure_future(
-            self._pump(upstream, writer, lambda: self._drop_all or self.drop_replies)
-        )
+        back = asyncio.ensure_future(self._pump(upstream, writer, lambda: self._drop_all or self.drop_replies))
         try:
             await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -172,9 +172,7 @@ class Server:
     def _start_on(self, port: int) -> bool:
         """Whether a child of ours now answers on `port`; False when somebody else had the port."""
         with (self.home / "log").open("ab") as log:
-            self._child = subprocess.Popen(
-                self._command(port), stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+            self._child = subprocess.Popen(self._command(port), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + PATIENCE
         while self._child.poll() is None and time.monotonic() < deadline:
             if (answered := self._asked_for_its_pid(port)) is not None:
