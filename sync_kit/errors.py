@@ -6,6 +6,7 @@ to which key or setting, and what to do about it. Anything else that escapes is 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ class RateLimitError(SyncKitError):
         self.remaining = decision.remaining
         self.reset_in = decision.reset_in
         self.retry_after = decision.retry_after
-        super().__init__(
-            f"rate limit {limiter!r} of {decision.limit} reached for {decision.key!r}: "
-            f"try again in {decision.retry_after:.3f} s"
-        )
+        again = f"try again in {decision.retry_after:.3f} s"
+        if math.isinf(decision.retry_after):
+            again = "the call costs more than the limit and is never admitted"
+        super().__init__(f"rate limit {limiter!r} of {decision.limit} reached for {decision.key!r}: {again}")
 
 
 class LockError(SyncKitError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -26,37 +25,46 @@ def refuse_unknown(where: str, unknown: Mapping[str, object], known: Iterable[st
     raise ConfigurationError(f"{where} has no option {name!r}: {advice}")
 
 
+def shown(value: object) -> str:
+    """A wrong value as errors repeat it: short, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a huge number"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def seconds(
     name: str, value: object, *, least: float = 0.0, above: float | None = None, most: float = 10 * 365 * 86400.0
 ) -> float:
     """Read a time span given as seconds or timedelta. Raises `ConfigurationError` outside of the bounds."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or math.isnan(number):
-        raise ConfigurationError(f"{name} must be seconds (a number or a timedelta), not {value!r}")
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:  # NaN differs from itself
+        raise ConfigurationError(f"{name} must be seconds (a number or a timedelta), not {shown(value)}")
     if number < least or (above is not None and number <= above) or number > most:
         bound = f"more than {above:g}" if above is not None else f"at least {least:g}"
-        raise ConfigurationError(f"{name} must be {bound} and at most {most:g} seconds, not {value!r}")
+        raise ConfigurationError(f"{name} must be {bound} and at most {most:g} seconds, not {shown(value)}")
     return float(number)
 
 
 def whole(name: str, value: object, *, least: int = 0, most: int = 2**31 - 1) -> int:
     """Read a whole number. Raises `ConfigurationError` for anything else, bools included."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigurationError(f"{name} must be a whole number, not {value!r}")
+        raise ConfigurationError(f"{name} must be a whole number, not {shown(value)}")
     if not least <= value <= most:
-        raise ConfigurationError(f"{name} must be from {least} to {most}, not {value!r}")
+        raise ConfigurationError(f"{name} must be from {least} to {most}, not {shown(value)}")
     return value
 
 
 def choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     """Read one of some words. Raises `ConfigurationError` for any other."""
     if value not in choices:
-        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}")
     return str(value)
 
 
 def label(name: str, value: object) -> str:
     """Read the name of a limiter, mutex, queue or task. Raises `ConfigurationError` when empty or not a str."""
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name} must be a non-empty str, not {value!r}")
+        raise ConfigurationError(f"{name} must be a non-empty str, not {shown(value)}")
     return value

@@ -112,3 +112,12 @@ def test_a_rule_is_a_value():
 @pytest.mark.parametrize("window", [0.1, 0.101, 1, 59.999, 60, 86400])
 def test_the_buckets_are_never_shorter_than_the_window(window):
     assert Rule(1, window).bucket_ms * 20 >= window * 1000
+
+
+@pytest.mark.parametrize(
+    "options", [{"limit": 1, "window": 10**400}, {"limit": 10**5000, "window": 1}], ids=["window", "limit"]
+)
+def test_huge_numbers_are_refused_in_few_words(options):
+    with pytest.raises(ConfigurationError) as raised:
+        RateLimiter("api", **options)
+    assert len(str(raised.value)) < 250
