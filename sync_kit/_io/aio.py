@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -40,7 +41,7 @@ class AsyncDriver(Protocol):
         ...
 
 
-class _Driver:
+class _Driver(ABC):
     async def run(self, flow: Flow[T]) -> T:
         try:
             effect = next(flow)
@@ -67,11 +68,11 @@ class _Driver:
             return self._pop(effect)
         return anyio.sleep(effect.seconds)
 
-    async def _eval(self, effect: Eval) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _eval(self, effect: Eval) -> Any: ...
 
-    async def _pop(self, effect: Pop) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    async def _pop(self, effect: Pop) -> bool: ...
 
 
 class AsyncioDriver(_Driver):

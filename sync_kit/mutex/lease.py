@@ -25,7 +25,7 @@ async def settle(grant: Grant) -> bool:
 
     `Task.cancel` of asyncio knows no shield, and may take the call back before it is sent. It comes once: go again.
     """
-    driver = grant.kit.driver
+    driver, held = grant.kit.driver, False
     with anyio.CancelScope(shield=True):
         try:
             held = await driver.run(release_flow(grant))
