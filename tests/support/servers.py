@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PATIENCE = 10.0
 SOCKET_PATH_LIMIT = 100
@@ -126,6 +128,8 @@ class Server:
             if self._start_on(port):
                 self.port = port
                 return self
+            if any(words in self._log() for words in ("FATAL CONFIG", "TLS support")):  # another port would not help
+                break
             time.sleep(0.05)
         raise RuntimeError(f"{self.binary} did not start:\n{self._log()}")
 
@@ -185,7 +189,7 @@ class Server:
 
     def _asked_for_its_pid(self, port: int) -> int | None:
         login = {"username": self.username, "password": self.password}
-        with redis.Redis(port=port, socket_timeout=PATIENCE, **login) as asked:  # type: ignore[arg-type]
+        with redis.Redis(port=port, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0), **login) as asked:  # type: ignore[arg-type]
             try:
                 return int(asked.info("server")["process_id"])
             except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
