@@ -206,7 +206,6 @@ def pottery_sync():
 
 
 ASYNC = {
-    "sync_kit-sync": ("ours", sync_kit_sync),
     "sync_kit": ("ours", sync_kit_async),
     "sync_kit-guard": ("ours", sync_kit_guard),
     "redispy-async": ("lock", redispy_async()),
@@ -216,6 +215,7 @@ ASYNC = {
     "proto-blpop": ("lock", proto_blpop),
 }
 SYNC = {
+    "sync_kit-sync": ("ours", sync_kit_sync),
     "redispy-sync": ("lock", redispy_sync()),
     "redispy-sync-sleep0.01": ("lock", redispy_sync(sleep=0.01)),
     "python-redis-lock": ("lock", python_redis_lock()),

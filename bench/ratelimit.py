@@ -280,7 +280,6 @@ def django_ratelimit():
 
 
 ASYNC = {
-    "sync_kit-sync": ("ours", sync_kit_sync),
     "sync_kit": ("ours", sync_kit_async),
     "raw-redispy": ("rl", raw_redispy),
     "raw-redispy-autopipe": ("rl", raw_autopipe),
@@ -297,6 +296,7 @@ ASYNC = {
     "fastapi-limiter-0.1": ("http_fl01", fastapi_limiter01),
 }
 SYNC = {
+    "sync_kit-sync": ("ours", sync_kit_sync),
     "raw-redispy-sync": ("rl", raw_redispy_sync),
     "limits-fixed-sync": ("rl", limits_sync("FixedWindowRateLimiter")),
     "limits-slidingcounter-sync": ("rl", limits_sync("SlidingWindowCounterRateLimiter")),
