@@ -66,6 +66,8 @@ class RateLimiter:
         self._deadline = seconds("deadline", deadline, above=0, most=60)
         self._kit = kit
         self._keys: tuple[str, KeyTemplate] | None = None
+        # encoded once: these are the same in every call
+        self._fixed = tuple(str(number).encode() for number in (self.rule.limit, self.rule.bucket_ms, BUCKETS))
         self._failing = False
 
     def __repr__(self) -> str:
@@ -111,7 +113,7 @@ class RateLimiter:
     def take_flow(self, kit: SyncKit, key: str | int, cost: int, spend: int) -> Flow[Decision]:
         """The flow of `check` (`spend` 1) and `peek` (`spend` 0)."""
         rule = self.rule
-        args = (rule.limit, rule.bucket_ms, BUCKETS, whole("cost", cost), spend)
+        args: tuple[bytes | int, ...] = (*self._fixed, whole("cost", cost), spend)
         try:
             reply = yield Eval(TAKE, (self._counter(kit, key),), args, deadline=self._deadline)
         except Unavailable as error:
