@@ -178,18 +178,20 @@ FORKS = """
 import multiprocessing
 kit = SyncKit(sys.argv[1])
 caller = Caller(kit)
-parents = object()
 
 async def say(*texts):
     for text in texts:
         assert await caller.say(text) == text
 
+def block(text):
+    for n in range(300):
+        assert caller.blocking.say(f"{text} blocking {n}") == f"{text} blocking {n}"
+
 def child(text):
+    block(text)  # at the same time as the others
     async def many():
         await asyncio.gather(*(say(f"{text}.{n}") for n in range(50)))
     asyncio.run(many())
-    for n in range(20):
-        assert caller.blocking.say(f"{text} blocking {n}") == f"{text} blocking {n}"
     kit.close()
 
 def fork(text):
@@ -205,8 +207,7 @@ def fork(text):
 asyncio.run(say("before"))
 assert caller.blocking.say("before") == "before"
 children = [fork(f"child {n}") for n in range(3)]
-for n in range(20):
-    assert caller.blocking.say(f"parent {n}") == f"parent {n}"
+block("parent")
 print(*(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
 worker = multiprocessing.get_context("fork").Process(target=child, args=("worker",))
 worker.start(); worker.join()

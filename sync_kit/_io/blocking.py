@@ -67,6 +67,7 @@ class BlockingDriver:
         except LOST as error:
             if timed_out(error) or not effect.repeat:
                 raise unavailable(self.address.label, effect, error) from error
+        self.close()  # what broke one connection may just be breaking the idle ones
         try:
             return self._reply(effect, timeout)
         except LOST as error:

@@ -41,7 +41,7 @@ def unavailable(label: str, effect: Eval | Pop, error: BaseException) -> Unavail
 
 def refused(effect: Eval | Pop, reply: BaseException) -> SyncKitError:
     """The error for an error reply; chain it to `reply`."""
-    said = str(reply).partition("script:")[0].strip(" ,")
+    said = str(reply).partition(" script: ")[0]
     advice = "repeat the call once the server accepts it"
     if "WRONGTYPE" in said or "unpack" in said:
         advice = "another program writes to this key, or it is left from another version: delete it"

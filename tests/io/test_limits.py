@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
 
-BUSY = script(
-    "busy",
-    "milliseconds",
-    # not TIME: Valkey's stands still while a script runs
-    "local stop = os.clock() + ARGV[1] / 1000\nrepeat until os.clock() > stop\nreturn {'ok'}",
-)
+BROKEN = script("broken", "text", "return ARGV[1] .. nonsense")
 
 
 @contextmanager
@@ -162,13 +157,14 @@ async def test_a_busy_loop_that_hears_the_server_is_not_unavailable(kit):
 
 
 @on_asyncio
-async def test_one_slow_reply_after_a_long_silence_does_not_cost_the_connection(proxy, namespace):
+async def test_one_slow_reply_after_a_long_silence_does_not_cost_the_connection(proxy, server, namespace):
     async with SyncKit(f"{proxy.url}?socket_timeout=0.3", namespace=namespace) as kit:
         await Caller(kit).say("connected")
         silent = time.monotonic()
         await until(lambda: time.monotonic() > silent + 0.32)  # longer than the connection's time limit
+        server.client().client_pause(120, all=True)
         with pytest.raises(Unavailable):
-            await Caller(kit, deadline=0.03).call(BUSY, 120)
+            await Caller(kit, deadline=0.03).say("slow")
         assert await Caller(kit, deadline=2).say("still here") == "still here"
         assert proxy.accepted == 1
 
@@ -303,6 +299,12 @@ async def test_an_error_reply_names_script_key_and_remedy(kit, face, server, nam
     assert said.startswith(f"Redis refused push on {namespace!r}: WRONGTYPE")
     assert said.endswith("another program writes to this key, or it is left from another version: delete it")
     assert "WRONGTYPE" in str(caught.value.__cause__)
+
+
+async def test_a_mistake_in_a_script_is_told_in_the_servers_words(kit, face):
+    with pytest.raises(ServerError, match="broken on '{t}'.*global variable 'nonsense'; ") as caught:
+        await face(Caller(kit)).call(BROKEN, "x")
+    assert BROKEN.sha not in str(caught.value)
 
 
 async def test_a_full_server_refuses_and_reading_goes_on(own_server, face, namespace):
