@@ -101,17 +101,20 @@ class Proxy:
         """One connection, until either side ends it."""
         try:
             upstream, to_server = await asyncio.open_connection("127.0.0.1", self.server.port)
-        except OSError:
+        except BaseException as error:
             writer.transport.abort()
-            return
+            if isinstance(error, OSError):
+                return
+            raise
         there = asyncio.ensure_future(self._pump(reader, to_server, lambda: self._drop_all))
         back = asyncio.ensure_future(self._pump(upstream, writer, lambda: self._drop_all or self.drop_replies))
         try:
             await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await end(there, back)
+            # before anything is awaited: a second cancellation must not leave them open
             to_server.transport.abort()
             writer.transport.abort()
+            await end(there, back)
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, dropped: Callable[[], bool]
