@@ -454,7 +454,7 @@ class TestPrivacy:
         self, join: Callable[..., Attachment], runtime: Path, tmp_path: Path, program: str
     ) -> None:
         path = Path(join(f"embedded://{tmp_path}/data").socket)
-        assert ask(str(path), "CONFIG", "GET", "port") == {"port": "0"}
+        assert ask(str(path), "CONFIG", "GET", "port") in ({"port": "0"}, ["port", "0"])  # redis-py 8, before
         opened = [
             path,
             path.parent,

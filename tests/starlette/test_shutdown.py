@@ -47,6 +47,7 @@ def test_an_app_that_only_uses_the_middleware_closes_its_clients_at_shutdown(ser
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
     assert "threads left: []" in said
     assert "ResourceWarning" not in said
     assert "Traceback" not in said
