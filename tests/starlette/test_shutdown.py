@@ -34,6 +34,7 @@ def test_an_app_that_only_uses_the_middleware_closes_its_clients_at_shutdown(ser
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    assert process.stdout is not None
     try:
         url, said = _announced(process)
         with server.client() as redis:
