@@ -366,4 +366,6 @@ async def test_a_storm_of_kills_gives_no_wrong_reply(server, namespace):
         assert neighbours.wrong == []
         assert neighbours.replies + unavailable == 1200
         assert neighbours.replies > 600
-        assert await Caller(kit).say("calm") == "calm"
+        # a last kill whose news may not be here yet: a call without an id may fail on it, one with an id may not
+        await anyio.to_thread.run_sync(kill, client, namespace)
+        assert await Caller(kit, repeat=True).say("calm") == "calm"
