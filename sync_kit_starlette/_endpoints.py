@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 from starlette.requests import HTTPConnection, Request
 
+from sync_kit import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -30,7 +32,9 @@ def around(handler: Callable[..., Any], step: Step) -> Callable[..., Awaitable[A
 
     @functools.wraps(handler)
     async def endpoint(*args: Any, **kwargs: Any) -> Any:
-        request = next(value for value in (*args, *kwargs.values()) if isinstance(value, HTTPConnection))
+        request = next((value for value in (*args, *kwargs.values()) if isinstance(value, HTTPConnection)), None)
+        if request is None:
+            raise ConfigurationError(f"{handler.__qualname__} is decorated for requests and was called without one")
         if not takes_request and kwargs.get(INJECTED) is request:
             del kwargs[INJECTED]
         if not _fits(signature, args, kwargs):

@@ -6,9 +6,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sync_kit.options import refuse_unknown
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+
+    from typing_extensions import Never
 
     from sync_kit import Jobs
     from sync_kit.options import Seconds
@@ -23,6 +27,7 @@ def job_worker(
     poll_interval: Seconds = 1.0,
     drain_timeout: Seconds = 20.0,
     lifespan: Lifespan | None = None,
+    **unknown: Never,
 ) -> Lifespan:
     """A lifespan that runs a worker beside the app: `Starlette(lifespan=job_worker(jobs, concurrency=10))`.
 
@@ -39,6 +44,7 @@ def job_worker(
     Raises:
         ConfigurationError: an argument is wrong.
     """
+    refuse_unknown("job_worker", unknown, ("concurrency", "poll_interval", "drain_timeout", "lifespan"))
     make = partial(jobs.worker, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
     make()  # wrong arguments are refused here, not when the app starts
 

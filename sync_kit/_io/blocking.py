@@ -56,10 +56,6 @@ class BlockingDriver:
             while idle:
                 idle.pop().disconnect()
 
-    def forget(self) -> None:
-        """Drop the connections of the parent process after a fork, without a word to the server."""
-        self._idle = {}
-
     def _eval(self, effect: Eval) -> Any:
         timeout = effect.deadline or self.address.timeout
         try:

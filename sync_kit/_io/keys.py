@@ -59,7 +59,7 @@ class KeyGroup:
         return ":".join([self.head, *map(encode_part, rest)])
 
 
-class KeyTemplate:
+class KeyPattern:
     """Keys that are a group each: one free part inside the hash tag, the rest fixed (the hot path of limiters)."""
 
     __slots__ = ("head", "tail")

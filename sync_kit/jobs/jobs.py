@@ -152,8 +152,10 @@ class Jobs:
         poll_interval: Seconds = 1.0,
         drain_timeout: Seconds = 20.0,
         handle_signals: bool = False,
+        **unknown: Never,
     ) -> None:
         """Be a worker until cancelled; with `handle_signals` until SIGINT or SIGTERM, then drain. See `worker`."""
+        refuse_unknown("run", unknown, ("concurrency", "poll_interval", "drain_timeout", "handle_signals"))
         worker = self.worker(concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
         await run_worker(worker, handle_signals=handle_signals)
 

@@ -72,7 +72,7 @@ class Run:
                 raise
             return self._failed(error)
         except (Exception, SystemExit) as error:
-            return self._failed(error)
+            return self._failed(error) if self.reason in (None, "timeout") else self._upset(error)
         if self._scope.cancelled_caught:
             return self._stopped()
         self._report_overrun(time.monotonic() - began)
@@ -94,6 +94,11 @@ class Run:
         if self.reason == "timeout":
             return self._failed(TimeoutError(f"the run took longer than {self.header.timeout:g} s"))
         return self._ended("back")
+
+    def _upset(self, error: BaseException) -> Outcome:
+        """A handler that was told to stop raised an error of its own on the way out: that is not the job's failure."""
+        log.warning("%r raised while it was stopped (%s)", self, self.reason, exc_info=error)
+        return self._stopped()
 
     def _failed(self, error: BaseException) -> Outcome:
         again = self.claim.attempts <= self.header.retries

@@ -41,7 +41,9 @@ class Schema(Generic[T]):
             return self.check(dict(fields))
         try:
             return self.check(self._kind(*args, **fields))
-        except TypeError as error:
+        except ValidationError as error:
+            raise self._invalid(error) from None
+        except (TypeError, ValueError) as error:
             raise InvalidPayloadError(self._task, [], str(error)) from None
 
     def check(self, payload: Any) -> T:
@@ -52,11 +54,22 @@ class Schema(Generic[T]):
             raise self._invalid(error) from None
 
     def dump(self, payload: T) -> bytes:
-        """The bytes of a valid payload. Raises `InvalidPayloadError` when there are too many."""
-        data = self._adapter.dump_json(payload)
+        """The bytes of a payload. Raises `InvalidPayloadError` when they are too many, or cannot be read back."""
+        data = self._written(payload)
         if len(data) > MOST_BYTES:
             detail = f"{len(data)} bytes are more than the {MOST_BYTES} that fit a job: store the data, send its key"
             raise InvalidPayloadError(self._task, [], detail)
+        return data
+
+    def _written(self, payload: T) -> bytes:
+        """JSON that a worker can read: an accepted job must not fail for how it was written (NaN, for example)."""
+        try:
+            data = self._adapter.dump_json(payload, by_alias=True)
+            self._adapter.validate_json(data)
+        except ValidationError as error:
+            raise self._invalid(error, "it does not survive the trip as JSON, ") from None
+        except ValueError as error:
+            raise InvalidPayloadError(self._task, [], f"it cannot be written as JSON, {error}") from None
         return data
 
     def load(self, data: bytes) -> T:
@@ -66,10 +79,10 @@ class Schema(Generic[T]):
         except ValidationError as error:
             raise self._invalid(error) from None
 
-    def _invalid(self, error: ValidationError) -> InvalidPayloadError:
+    def _invalid(self, error: ValidationError, why: str = "") -> InvalidPayloadError:
         errors = error.errors(include_url=False, include_input=False, include_context=False)
         detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'payload'}: {e['msg']}" for e in errors[:5])
-        return InvalidPayloadError(self._task, errors, detail)
+        return InvalidPayloadError(self._task, errors, why + detail)
 
     def _refuse_secrets(self) -> None:
         try:

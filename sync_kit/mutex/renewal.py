@@ -90,10 +90,10 @@ class LeaseRenewal:
 def _patience(pace: float) -> float:
     """Seconds that a call may take: its silence must not hide that a lease ends meanwhile, be it of another mutex.
 
-    In steps of a tenth, because connections are kept by their time limit.
+    In steps of a tenth, because connections are kept by their time limit: any number of different ttls is some of them.
     """
     soonest = min((grant.expires_in for grant in list(_held.values())), default=pace)
-    return min(CALL_LIMIT, max(0.05, min(pace, int(soonest * 10) / 10)))
+    return min(CALL_LIMIT, max(0.05, int(min(pace, soonest) * 10) / 10))
 
 
 def _in_use(grant: Grant) -> bool:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sync_kit._io.flow import Eval
-from sync_kit._io.keys import KeyTemplate
+from sync_kit._io.keys import KeyPattern
 from sync_kit._io.scripts import Script
 from sync_kit.errors import RateLimitError, Unavailable
 from sync_kit.kit import SyncKit, default_kit
@@ -65,7 +65,7 @@ class RateLimiter:
         self.on_error = choice("on_error", on_error, ("raise", "allow", "deny"))
         self._deadline = seconds("deadline", deadline, above=0, most=60)
         self._kit = kit
-        self._keys: tuple[str, KeyTemplate] | None = None
+        self._keys: tuple[str, KeyPattern] | None = None
         # encoded once: these are the same in every call
         self._fixed = tuple(str(number).encode() for number in (self.rule.limit, self.rule.bucket_ms, BUCKETS))
         self._failing = False
@@ -130,8 +130,8 @@ class RateLimiter:
     def _counter(self, kit: SyncKit, key: str | int) -> str:
         keys = self._keys
         if keys is None or keys[0] != kit.namespace:
-            template = KeyTemplate(kit.namespace, "rl", self.name, f"w{self.rule.bucket_ms}")
-            keys = self._keys = (kit.namespace, template)
+            pattern = KeyPattern(kit.namespace, "rl", self.name, f"w{self.rule.bucket_ms}")
+            keys = self._keys = (kit.namespace, pattern)
         return keys[1].key(key)
 
     def _undecided(self, key: str, error: Unavailable) -> Decision:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from sync_kit import ConfigurationError
-from sync_kit._io.keys import MAX_PART, KeyGroup, KeyTemplate, encode_part
+from sync_kit._io.keys import MAX_PART, KeyGroup, KeyPattern, encode_part
 
 ODD = [
     "{",
@@ -77,7 +77,7 @@ def test_the_hash_tag_is_exactly_the_tag(namespace, tag, rest):
 
 @given(part, part, part, parts)
 def test_a_template_makes_the_key_that_a_group_makes(namespace, name, free, rest):
-    assert KeyTemplate(namespace, "rl", name, *rest).key(free) == KeyGroup(namespace, "rl", name, free).key(*rest)
+    assert KeyPattern(namespace, "rl", name, *rest).key(free) == KeyGroup(namespace, "rl", name, free).key(*rest)
 
 
 @given(part)

@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 from typing_extensions import TypedDict
 
 from sync_kit import ConfigurationError, InvalidPayloadError, Jobs, Receipt
@@ -102,10 +102,47 @@ async def test_a_payload_that_is_too_large_is_named(face, write, client):
     assert client.keys() == []
 
 
+class Loose(BaseModel):
+    number: float = 0.0
+    data: bytes = b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"number": float("nan")}, "does not survive the trip as JSON, number"),
+        ({"data": b"\xff"}, "cannot be written as JSON"),
+    ],
+    ids=["nan", "bytes"],
+)
+async def test_a_payload_that_no_worker_could_read_is_refused(face, jobs, client, fields, message):
+    @jobs.task(schema=Loose)
+    async def loose(payload: Loose) -> None: ...
+
+    with pytest.raises(InvalidPayloadError, match=message):
+        await face(loose).send(**fields)
+    assert client.keys() == []
+
+
+async def test_fields_with_an_alias_arrive(face, jobs):
+    class Camel(BaseModel):
+        first_name: str = Field(alias="firstName")
+
+    @jobs.task(schema=Camel)
+    async def greet(payload: Camel) -> None: ...
+
+    receipt = await face(greet).send(firstName="Ann")
+    assert (await face(jobs).get(receipt.id)).data.first_name == "Ann"
+
+
 @dataclasses.dataclass
 class Point:
     x: int
     y: int = 0
+
+    def __post_init__(self) -> None:
+        if self.y < 0:
+            raise ValueError("y is below zero")
 
 
 class Shape(TypedDict):
@@ -126,8 +163,9 @@ async def test_schemas_of_other_kinds(face, jobs):
     assert (await _sent(face, jobs, point, x=3)).data == Point(3)
     assert (await _sent(face, jobs, shape, points=[])).data == {"points": []}
     assert (await _sent(face, jobs, numbers, [1, 2**60])).data == [1, 2**60]
-    with pytest.raises(InvalidPayloadError):
-        await face(point).send(1, 2, 3)
+    for wrong in ((1, 2, 3), (1, -1)):
+        with pytest.raises(InvalidPayloadError):
+            await face(point).send(*wrong)
 
 
 async def _sent(face, jobs, task, *args, **fields):

@@ -253,6 +253,27 @@ async def test_a_shutdown_costs_neither_an_attempt_nor_a_crash(jobs):
     assert (job.status, job.attempts, job.crashes) == ("waiting", 0, 0)
 
 
+async def test_an_error_on_the_way_out_of_a_shutdown_is_no_attempt_either(jobs, caplog):
+    @jobs.task(schema=Note)
+    async def write(note: Note) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ConnectionError("no goodbye")
+
+    receipt = await write.send(text="a")
+    async with jobs.worker(drain_timeout=0):
+        await status(jobs, receipt.id, "active")
+    job = await jobs.get(receipt.id)
+    assert (job.status, job.attempts, job.crashes, job.error) == ("waiting", 0, 0, None)
+    assert "no goodbye" in caplog.text
+
+
+async def test_an_unknown_option_of_run_is_refused(jobs):
+    with pytest.raises(ConfigurationError, match="did you mean 'concurrency'"):
+        await jobs.run(concurency=1)
+
+
 async def test_a_cancelled_owner_hands_its_jobs_back(jobs):
     @jobs.task(schema=Note)
     async def write(note: Note) -> None:

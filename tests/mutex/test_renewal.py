@@ -160,3 +160,10 @@ def test_a_kit_that_is_not_used_any_more_is_forgotten(server):
     seen = weakref.ref(kit)
     del kit
     wait_until(lambda: gc.collect() >= 0 and seen() is None, 2)
+
+
+@pytest.mark.anyio
+async def test_any_number_of_ttls_is_few_time_limits(kit):
+    """Connections are kept by their time limit: were each ttl one of its own, they would grow without end."""
+    async with Mutex("reports", ttl=60, kit=kit).lock("long"):
+        assert len({renewal._patience(number / 997) for number in range(10_000)}) <= 21

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from sync_kit import Jobs
+from sync_kit import ConfigurationError, Jobs
 from sync_kit_starlette import job_worker
 from tests.jobs.conftest import Note
 
@@ -71,6 +71,12 @@ def test_a_lifespan_of_ones_own_goes_around_the_worker(ask, jobs, written):
     client.__enter__()
     client.post("/", json={"text": "again"})
     wait_for(lambda: written == ["a", "again"])
+
+
+@pytest.mark.parametrize(("options", "message"), [({"concurency": 1}, "did you mean"), ({"concurrency": 0}, "from 1")])
+def test_wrong_options_are_refused_at_once(jobs, options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        job_worker(jobs, **options)
 
 
 def test_two_loops_may_run_the_app_at_the_same_time(ask, jobs, written):

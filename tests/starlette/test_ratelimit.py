@@ -156,6 +156,16 @@ def test_handlers_of_every_kind(ask, kit):
     assert no_request.__name__ == "no_request"
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_call_without_a_request_says_what_is_wrong(kit):
+    @rate_limited("1/minute", kit=kit)
+    async def handler(request: Request) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="handler is decorated for requests"):
+        await handler()
+
+
 def test_one_name_is_one_budget(ask, kit):
     routes = []
     for path in ("/a", "/b"):
