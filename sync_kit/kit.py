@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from sync_kit._io import address as addresses
 from sync_kit._io.aio import AsyncDriver, AsyncioDriver, TrioDriver
@@ -112,9 +112,15 @@ class SyncKit:
 
     def run_blocking(self, flow: Flow[T], verb: str) -> T:
         """Perform `flow` in this thread. Refused inside a running event loop: `verb` is what to await there."""
-        if current_token() is not None:
-            _refuse_in_loop(verb)
+        self.refuse_in_loop(verb)
         return self._blocking.run(flow)
+
+    def refuse_in_loop(self, verb: str) -> None:
+        """Raise `ConfigurationError` inside a running event loop: `verb` is what to await there."""
+        if current_token() is not None:
+            raise ConfigurationError(
+                f"a blocking call inside a running event loop would stop it: use `await {verb}` instead"
+            )
 
     def _bind(self, token: Any) -> Home:
         if token is None:
@@ -146,10 +152,6 @@ class SyncKit:
         self._homes = {}
         self._address.after_fork()
         self._blocking = BlockingDriver(self._address)
-
-
-def _refuse_in_loop(verb: str) -> NoReturn:
-    raise ConfigurationError(f"a blocking call inside a running event loop would stop it: use `await {verb}` instead")
 
 
 _kits: weakref.WeakSet[SyncKit] = weakref.WeakSet()

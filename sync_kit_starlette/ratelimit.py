@@ -71,7 +71,7 @@ class RateLimitMiddleware:
         if limit is not None and window is None:
             window = 60.0
         self.app = app
-        self.limiter = RateLimiter(name, rule, limit=limit, window=window, on_error=on_error, kit=kit)
+        self.limiter = RateLimiter(name, *filter(None, (rule,)), limit=limit, window=window, on_error=on_error, kit=kit)
         self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +119,7 @@ def rate_limited(
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         title = name or f"{handler.__module__}.{handler.__qualname__}"
-        limiter = RateLimiter(title, rule, limit=limit, window=window, on_error=on_error, kit=kit)
+        limiter = RateLimiter(title, *filter(None, (rule,)), limit=limit, window=window, on_error=on_error, kit=kit)
 
         async def step(request: Request, call: Callable[[], Awaitable[Any]]) -> Any:
             return await ask(limiter, key, request) or await call()

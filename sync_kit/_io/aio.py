@@ -12,14 +12,14 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
 from sync_kit._io.pipeline import Pipeline, open_connection
 from sync_kit._io.scripts import pack
 from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, unavailable
 from sync_kit.errors import SyncKitError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -66,7 +66,18 @@ class _Driver(ABC):
             return self._eval(effect)
         if isinstance(effect, Pop):
             return self._pop(effect)
+        if isinstance(effect, Batch):
+            return self._batch(effect)
         return anyio.sleep(effect.seconds)
+
+    async def _batch(self, effect: Batch) -> list[Any]:
+        out = []
+        for c in effect.calls:
+            try:
+                out.append(await self._eval(c))
+            except Exception as e:
+                out.append(e)
+        return out
 
     @abstractmethod
     async def _eval(self, effect: Eval) -> Any: ...
@@ -176,6 +187,29 @@ async def _silent(connection: AbstractConnection) -> bool:
         return not await readable()
     except LOST:
         return False
+
+
+async def to_the_end(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, BaseException | None]:
+    """Await `work()` whatever cancels the caller; answers its result, and the cancellation that came meanwhile.
+
+    The caller must raise that cancellation again when it has cleaned up. A native `Task.cancel` of asyncio
+    ignores shields, so there the work is a task of its own.
+    """
+    if asyncio._get_running_loop() is None:
+        with anyio.CancelScope(shield=True):
+            result = await work()
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except anyio.get_cancelled_exc_class() as cancelled:
+            return result, cancelled
+        return result, None
+    task = asyncio.ensure_future(work())
+    try:
+        return await asyncio.shield(task), None
+    except asyncio.CancelledError as cancelled:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        return task.result(), cancelled
 
 
 class TrioDriver(_Driver):

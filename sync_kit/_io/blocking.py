@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
 from sync_kit._io.scripts import pack
 from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, refused, timed_out, unavailable
 
@@ -48,7 +48,15 @@ class BlockingDriver:
             return self._eval(effect)
         if isinstance(effect, Pop):
             return self._pop(effect)
+        if isinstance(effect, Batch):
+            return [self._tmp(c) for c in effect.calls]
         return time.sleep(effect.seconds)
+
+    def _tmp(self, c: Eval) -> Any:
+        try:
+            return self._eval(c)
+        except Exception as e:
+            return e
 
     def close(self) -> None:
         """Close every idle connection. The driver stays usable."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sync_kit._io.scripts import Arg, Script
+    from sync_kit._io.scripts import Arg, Packed, Script
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Eval:
     Args:
         script: what to run.
         keys: its keys, all with one hash tag.
-        args: its arguments.
+        args: its arguments, perhaps encoded before.
         deadline: seconds to wait for the reply once connected; None for the connection's own.
         repeat: the call carries an id, so it may be sent again after a lost connection.
     """
@@ -35,7 +35,7 @@ class Eval:
         self,
         script: Script,
         keys: Sequence[str],
-        args: Sequence[Arg],
+        args: Sequence[Arg] | Packed,
         *,
         deadline: float | None = None,
         repeat: bool = False,
@@ -70,5 +70,14 @@ class Pop:
         self.seconds = max(seconds, 0.001)
 
 
-Effect = Eval | Sleep | Pop
+class Batch:
+    """Run several scripts in one round trip; answers a list: each the reply, or the error that its call ended with."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self, calls: Sequence[Eval]) -> None:
+        self.calls = calls
+
+
+Effect = Eval | Batch | Sleep | Pop
 Flow = Generator[Effect, Any, T]

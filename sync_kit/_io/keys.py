@@ -16,20 +16,24 @@ MAX_PART = 160
 """Longer parts are replaced by `~` and a 128-bit BLAKE2b digest."""
 
 _SPECIAL = re.compile(r"[%:{}~\x00-\x20\x7f\ud800-\udfff]")
+_SPECIAL_IN_LAST = re.compile(_SPECIAL.pattern.replace(":", "", 1))
 
 
 def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
 
 
-def encode_part(part: str | int) -> str:
-    """Make one part of a key safe; short plain text stays as it is. Raises `ConfigurationError` when empty."""
+def encode_part(part: str | int, *, last: bool = False) -> str:
+    """Make one part of a key safe; short plain text stays as it is. Raises `ConfigurationError` when empty.
+
+    The `last` of a known number of parts may hold colons: it cannot be mistaken for two.
+    """
     text = part if type(part) is str else _text(part)
     if not text:
         raise ConfigurationError("a part of a key is empty: give every limiter, mutex, queue and key a name")
     if len(text) > MAX_PART:
         return "~" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return _SPECIAL.sub(_percent, text)
+    return (_SPECIAL_IN_LAST if last else _SPECIAL).sub(_percent, text)
 
 
 def _text(part: object) -> str:
@@ -70,4 +74,4 @@ class KeyPattern:
 
     def key(self, part: str | int) -> str:
         """The key for `part`."""
-        return f"{self.head}{encode_part(part)}{self.tail}"
+        return f"{self.head}{encode_part(part, last=True)}{self.tail}"

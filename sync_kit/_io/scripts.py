@@ -25,6 +25,16 @@ _HEADER = re.compile(r"-- (?P<name>\w+): .+\n(?:--  .*\n)*-- KEYS:(?P<keys>.*)\n
 Arg = str | bytes | int
 
 
+class Packed:
+    """Arguments that are encoded once and serve many calls."""
+
+    __slots__ = ("bulk", "count")
+
+    def __init__(self, args: Sequence[Arg]) -> None:
+        self.count = len(args)
+        self.bulk = _bulk(args)
+
+
 class Names:
     """The names of a header line: fixed ones, then perhaps a group that repeats."""
 
@@ -66,15 +76,18 @@ class Script:
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
 
-    def call(self, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+    def call(self, keys: Sequence[str], args: Sequence[Arg] | Packed) -> bytes:
         """The bytes of an `EVALSHA`. Raises `ValueError` when the counts do not fit the header."""
-        shape = (len(keys), len(args))
+        packed = args if type(args) is Packed else Packed(args)  # type: ignore[arg-type]
+        shape = (len(keys), packed.count)
         head = self._heads.get(shape) or self._head(shape)
-        return head + _bulk([*keys, *args])
+        return b"%b%b%b" % (head, _bulk(keys), packed.bulk)
 
-    def whole(self, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+    def whole(self, keys: Sequence[str], args: Sequence[Arg] | Packed) -> bytes:
         """The bytes of an `EVAL`, which also teaches the script to the server."""
-        return pack("EVAL", self.source, len(keys), *keys, *args)
+        packed = args if isinstance(args, Packed) else Packed(args)
+        head = b"*%d\r\n" % (3 + len(keys) + packed.count)
+        return head + _bulk(["EVAL", self.source, len(keys), *keys]) + packed.bulk
 
     def _head(self, shape: tuple[int, int]) -> bytes:
         keys, args = shape

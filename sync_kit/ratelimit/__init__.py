@@ -1,7 +1,9 @@
 """Rate limiting: at most N units in any window-long span, on all processes together. See README.md here."""
 
-from sync_kit.ratelimit.decision import Decision
-from sync_kit.ratelimit.limiter import BlockingRateLimiter, RateLimiter
+from sync_kit.ratelimit.blocking import BlockingRateLimiter
+from sync_kit.ratelimit.decision import Decision, RuleState
+from sync_kit.ratelimit.events import Event
+from sync_kit.ratelimit.limiter import RateLimiter
 from sync_kit.ratelimit.rule import Rule
 
-__all__ = ["BlockingRateLimiter", "Decision", "RateLimiter", "Rule"]
+__all__ = ["BlockingRateLimiter", "Decision", "Event", "RateLimiter", "Rule", "RuleState"]

@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
+import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from sync_kit.ratelimit.rule import Rule
+    from sync_kit.ratelimit.rules import Rules
+
+    DecidedBy = Literal["redis", "cache", "local", "on_error", "exempt"]
 
 
 @dataclass(frozen=True, slots=True)
+class RuleState:
+    """One rule at the time of a decision.
+
+    Attributes:
+        rule: the rule.
+        remaining: units left right now.
+        reset_in: seconds until the whole rule is available again if nothing more is spent.
+        retry_after: seconds after which this rule admits the call; 0 when it does now, `inf` when it never will.
+    """
+
+    rule: Rule
+    remaining: int
+    reset_in: float
+    retry_after: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """The answer of a rate limiter.
 
     Attributes:
-        allowed: whether the call was admitted (and its cost spent).
-        limit: units in any window.
-        remaining: units left right now.
-        reset_in: seconds until the whole limit is available again if nothing more is spent.
-        retry_after: seconds after which the same call is admitted if nobody else spends; 0 when it was
-            allowed, `inf` when it never will be (its cost is above the limit).
+        allowed: whether the call may go on (and its cost was spent).
+        limit: the most units that the deciding rule admits at once.
+        remaining: units it has left right now.
+        reset_in: seconds until the whole of it is available again if nothing more is spent.
+        retry_after: seconds after which the same call is admitted if nobody else spends; 0 when it fits,
+            `inf` when it never will (its cost is above a limit).
         key: what was asked about.
-        checked: False when Redis could not be asked and `on_error` decided instead.
+        limiter: the name of the limiter.
+        rule: the deciding rule: of those that refuse, the one to wait for longest; else the one with the least left.
+        cost: units that were asked for.
+        decided_by: `"redis"`; `"cache"` (a refusal that is known to hold still); when Redis cannot be asked
+            `"on_error"` or `"local"`; `"exempt"`.
+        shadow: the call was over the limit, and is allowed because the limiter only watches (`shadow=True`).
     """
 
     allowed: bool
@@ -28,23 +61,106 @@ class Decision:
     reset_in: float
     retry_after: float
     key: str
-    checked: bool = True
+    limiter: str
+    rule: Rule
+    cost: int
+    decided_by: DecidedBy
+    shadow: bool
 
     @property
     def limited(self) -> bool:
         """The opposite of `allowed`."""
         return not self.allowed
 
+    @property
+    def checked(self) -> bool:
+        """Whether this is what Redis says; False when it could not be asked, or was not because of `exempt`."""
+        return self.decided_by in ("redis", "cache")
 
-def decide(reply: list[Any], limit: int, key: str) -> Decision:
-    """Read the reply of `take.lua`."""
-    word, remaining, retry_after, reset_in = reply
-    if word == b"ok":
-        return Decision(True, limit, remaining, reset_in / 1000, 0.0, key)
-    wait = math.inf if retry_after < 0 else retry_after / 1000
-    return Decision(False, limit, remaining, reset_in / 1000, wait, key)
+    @property
+    def states(self) -> tuple[RuleState, ...]:
+        """The state of every rule, shortest window first."""
+        rules: Rules = self.__dict__["_rules"]
+        reply = self.__dict__["_reply"]
+        parts = zip(rules.all, reply[3::3], reply[4::3], reply[5::3], strict=True)
+        return tuple(RuleState(rule, left, reset / 1000, _wait(retry)) for rule, left, retry, reset in parts)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What a refund needs; None when there is nothing to give back. For the limiter itself."""
+        kept = self.__dict__
+        reply = kept["_reply"]
+        if self.decided_by != "redis" or reply[0] != b"ok" or not kept["_spent"] or not reply[1]:
+            return None
+        return Receipt(f"{_process}{kept['_spent']:x}", reply[1], reply[2], self.cost, kept["_rules"])
 
 
-def undecided(allowed: bool, limit: int, window: float, key: str) -> Decision:
-    """The decision of `on_error` when Redis cannot be asked. A refusal asks for a pause of a second at most."""
-    return Decision(allowed, limit, 0, 0.0, 0.0 if allowed else min(window, 1.0), key, checked=False)
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where the units of a decision were spent: an id of its own, era and milliseconds of the server, the cost."""
+
+    id: str
+    era: int
+    spent_at: int
+    cost: int
+    rules: Rules
+
+
+_numbers = itertools.count(1)
+_process = secrets.token_hex(6)
+
+
+def _new_process() -> None:
+    global _process
+    _process = secrets.token_hex(6)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_process)
+
+
+def decide(
+    reply: list[Any],
+    rules: Rules,
+    limiter: str,
+    key: str,
+    cost: int,
+    *,
+    spent: bool = False,
+    by: DecidedBy = "redis",
+    shadow: bool = False,
+) -> Decision:
+    """Read the reply of `take.lua`, or one of the same form that was made without Redis."""
+    allowed = reply[0] == b"ok"
+    at = 3 if len(reply) == 6 else _deciding(reply, allowed)
+    rule = rules.all[at // 3 - 1]
+    made = object.__new__(Decision)
+    # A frozen dataclass sets field by field in 1.2 microseconds; this takes 0.4, on the hottest path there is.
+    kept = made.__dict__
+    kept["allowed"] = allowed or shadow
+    kept["limit"] = rule.capacity
+    kept["remaining"] = reply[at]
+    kept["reset_in"] = reply[at + 2] / 1000
+    kept["retry_after"] = _wait(reply[at + 1])
+    kept["key"] = key
+    kept["limiter"] = limiter
+    kept["rule"] = rule
+    kept["cost"] = cost
+    kept["decided_by"] = by
+    kept["shadow"] = shadow and not allowed
+    kept["_rules"] = rules
+    kept["_reply"] = reply
+    kept["_spent"] = next(_numbers) if spent and allowed and cost else 0
+    return made
+
+
+def _deciding(reply: list[Any], allowed: bool) -> int:
+    """The index of the deciding rule's part."""
+    parts = range(3, len(reply), 3)
+    if allowed:
+        return min(parts, key=lambda at: reply[at])
+    return max(parts, key=lambda at: _wait(reply[at + 1]))
+
+
+def _wait(retry_after_ms: int) -> float:
+    return math.inf if retry_after_ms < 0 else retry_after_ms / 1000

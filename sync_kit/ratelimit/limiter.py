@@ -1,46 +1,63 @@
-"""The facade of rate limiting, and its flows."""
+"""The facade of rate limiting."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import TYPE_CHECKING
 
-from sync_kit._io.flow import Eval
-from sync_kit._io.keys import KeyPattern
-from sync_kit._io.scripts import Script
-from sync_kit.errors import RateLimitError, Unavailable
+import anyio
+
+from sync_kit._io.aio import to_the_end
+from sync_kit.errors import ConfigurationError, RateLimitError, Unavailable
 from sync_kit.kit import SyncKit, default_kit
-from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
-from sync_kit.ratelimit.decision import Decision, decide, undecided
-from sync_kit.ratelimit.rule import BUCKETS, read_rule
+from sync_kit.options import Seconds, refuse_unknown, seconds
+from sync_kit.ratelimit.checks import Checks
+from sync_kit.ratelimit.rules import read_options
+from sync_kit.ratelimit.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
     from typing_extensions import Never
 
-    from sync_kit._io.flow import Flow
+    from sync_kit.ratelimit.blocking import BlockingRateLimiter
+    from sync_kit.ratelimit.decision import Decision
+    from sync_kit.ratelimit.events import Event
+    from sync_kit.ratelimit.rule import Algorithm, Rule
+    from sync_kit.ratelimit.settings import Exempt, RulesOf
 
 log = logging.getLogger("sync_kit")
 
-TAKE = Script.load(__name__, "take")
-FORGET = Script.load(__name__, "forget")
 DEADLINE = 0.25
+OPTIONS = (
+    *("limit", "window", "algorithm", "burst", "precision", "rules", "on_error", "replicas", "deadline"),
+    *("deny_cache", "shadow", "exempt", "observers", "kit"),
+)
 
 
 class RateLimiter:
     """At most `limit` units in any window-long span, for each key, on all processes together.
 
-    The window slides in strict buckets: no span as long as the window ever admits more than `limit`.
-    A refused call costs nothing. See `sync_kit/ratelimit/README.md`.
+    Several rules are one decision: all of them are charged, or none. A refused call costs nothing.
+    See `sync_kit/ratelimit/README.md`.
 
     Args:
-        name: counters belong to it; two limiters of one name and window share them.
-        rule: a text such as `"100/minute"`; or
-        limit, window: units, and seconds (or a timedelta).
-        on_error: what to do when Redis cannot be asked: `"raise"` `Unavailable`, `"allow"` or `"deny"`
-            (both logged).
+        name: counters belong to it; two limiters of one name and the same windows share them.
+        rules (positional): texts such as `"100/minute"` or `Rule` values; or
+        limit, window: units, and seconds (or a timedelta), with
+        algorithm, burst, precision: see `Rule`; or
+        rules: a function of the key that returns text, `Rule`, or several of them (plan tiers). It is called
+            for every check, so it must be quick.
+        on_error: what to do when Redis cannot be asked: `"raise"` `Unavailable`, `"allow"`, `"deny"`, or
+            `"local"`: count in this process, every limit divided by `replicas`. All but the first are logged.
         deadline: seconds to wait for the answer once connected.
+        deny_cache: answer for a key that is known to be refused without asking Redis again.
+        shadow: only watch: refuse nothing, but say in `Decision.shadow` what would have been refused.
+        exempt: keys that are never limited: a collection, or a function of the key.
+        observers: functions that are called with every `Event`, in the checking thread or task.
         kit: where to count; the default kit if not given.
 
     Raises:
@@ -50,28 +67,54 @@ class RateLimiter:
     def __init__(
         self,
         name: str,
-        rule: str | None = None,
-        *,
+        /,
+        *texts: str | Rule,
         limit: int | None = None,
         window: Seconds | None = None,
-        on_error: Literal["raise", "allow", "deny"] = "raise",
+        algorithm: Algorithm | None = None,
+        burst: int | None = None,
+        precision: int | None = None,
+        rules: RulesOf | None = None,
+        on_error: Literal["raise", "allow", "deny", "local"] = "raise",
+        replicas: int = 1,
         deadline: Seconds = DEADLINE,
+        deny_cache: bool = True,
+        shadow: bool = False,
+        exempt: Exempt | None = None,
+        observers: Iterable[Callable[[Event], object]] = (),
         kit: SyncKit | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("RateLimiter", unknown, ("limit", "window", "on_error", "deadline", "kit"))
-        self.name = label("the name of a limiter", name)
-        self.rule = read_rule(rule, limit, window)
-        self.on_error = choice("on_error", on_error, ("raise", "allow", "deny"))
-        self._deadline = seconds("deadline", deadline, above=0, most=60)
+        refuse_unknown("RateLimiter", unknown, OPTIONS)
+        options = (limit, window, algorithm, burst, precision)
+        if rules is not None and (texts or any(option is not None for option in options)):
+            raise ConfigurationError("rules= is a function that says it all: give no other rate limit beside it")
+        self._settings = Settings(
+            name,
+            rules or read_options(texts, *options),
+            on_error=on_error,
+            replicas=replicas,
+            deadline=deadline,
+            deny_cache=deny_cache,
+            shadow=shadow,
+            exempt=exempt,
+            observers=observers,
+        )
         self._kit = kit
-        self._keys: tuple[str, KeyPattern] | None = None
-        # encoded once: these are the same in every call
-        self._fixed = tuple(str(number).encode() for number in (self.rule.limit, self.rule.bucket_ms, BUCKETS))
-        self._failing = False
+        self._bound: Checks | None = None
 
     def __repr__(self) -> str:
-        return f"<RateLimiter {self.name!r} {self.rule.limit} in {self.rule.window:g} s>"
+        return f"<RateLimiter {self.name!r} {self._settings}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the limiter."""
+        return self._settings.name
+
+    @property
+    def rules(self) -> tuple[Rule, ...] | None:
+        """Its rules, shortest window first; None when they are a function of the key."""
+        return self._settings.fixed.all if self._settings.fixed else None
 
     @property
     def kit(self) -> SyncKit:
@@ -81,25 +124,64 @@ class RateLimiter:
     @property
     def blocking(self) -> BlockingRateLimiter:
         """The same limiter for code without an event loop."""
+        from sync_kit.ratelimit.blocking import BlockingRateLimiter
+
         return BlockingRateLimiter(self)
 
     async def check(self, key: str | int, *, cost: int = 1) -> Decision:
-        """Spend `cost` units of `key` if the limit allows it. Never raises for being limited.
+        """Spend `cost` units of `key` if every rule allows it. Never raises for being limited.
 
         Raises:
             Unavailable: Redis cannot be asked, and `on_error` is `"raise"`.
         """
-        kit = self.kit
-        return await kit.driver.run(self.take_flow(kit, key, cost, 1))
+        checks = self.checks()
+        return await checks.kit.driver.run(checks.take(key, cost, True))
 
     async def check_or_raise(self, key: str | int, *, cost: int = 1) -> Decision:
         """Like `check`, but raises `RateLimitError` when refused."""
-        return self._raise_if_limited(await self.check(key, cost=cost))
+        return self.or_raise(await self.check(key, cost=cost))
 
-    async def peek(self, key: str | int) -> Decision:
-        """What a `check` of cost 1 would answer now, without spending."""
-        kit = self.kit
-        return await kit.driver.run(self.take_flow(kit, key, 1, 0))
+    async def check_many(self, keys: Iterable[str | int] | Mapping[str | int, int], *, cost: int = 1) -> list[Decision]:
+        """Check many keys in one round trip, each on its own; a mapping names the cost of each. In their order."""
+        checks = self.checks()
+        return await checks.kit.driver.run(checks.take_many(costs(keys, cost)))
+
+    async def peek(self, key: str | int, *, cost: int = 1) -> Decision:
+        """What a `check` of `cost` would answer now, without spending."""
+        checks = self.checks()
+        return await checks.kit.driver.run(checks.take(key, cost, False))
+
+    async def wait(self, key: str | int, *, cost: int = 1, timeout: Seconds | None = None) -> Decision:
+        """Sleep until `cost` units of `key` are admitted, in order of arrival within this process; spends them.
+
+        When it is cancelled, nothing stays spent.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            RateLimitError: it will not be admitted within `timeout`, or never. Raised as soon as that is known.
+            Unavailable: Redis cannot be asked, and `on_error` is `"raise"`.
+        """
+        ends = deadline_of(timeout)
+        checks = self.checks()
+        line, counter = checks.shared.line, checks.counter_of(key)
+        turn, loop = anyio.Event(), checks.kit.home().loop
+
+        def wake() -> None:
+            loop.call_soon(turn.set)
+
+        first = line.join(counter, wake)
+        try:
+            with anyio.move_on_after(None if ends is None else ends - time.monotonic()):
+                first = first or await _came(turn)
+            if not first:
+                raise RateLimitError(self.name, await self.peek(key, cost=cost))
+            while (decision := await self._check_or_give_back(key, cost)).limited:
+                await anyio.sleep(self.pause(decision, ends))
+            return decision
+        finally:
+            line.leave(counter, wake)
 
     async def reset(self, key: str | int) -> None:
         """Give `key` its whole limit back.
@@ -107,68 +189,69 @@ class RateLimiter:
         Raises:
             Unavailable: Redis cannot be reached, whatever `on_error` says.
         """
-        kit = self.kit
-        await kit.driver.run(self.reset_flow(kit, key))
+        checks = self.checks()
+        await checks.kit.driver.run(checks.reset(key))
 
-    def take_flow(self, kit: SyncKit, key: str | int, cost: int, spend: int) -> Flow[Decision]:
-        """The flow of `check` (`spend` 1) and `peek` (`spend` 0)."""
-        rule = self.rule
-        args: tuple[bytes | int, ...] = (*self._fixed, whole("cost", cost), spend)
-        try:
-            reply = yield Eval(TAKE, (self._counter(kit, key),), args, deadline=self._deadline)
-        except Unavailable as error:
-            return self._undecided(str(key), error)
-        if self._failing:
-            self._failing = False
-            log.warning("limiter %r: Redis answers again", self.name)
-        return decide(reply, rule.limit, str(key))
+    async def refund(self, decision: Decision) -> bool:
+        """Give back what `decision` has spent, where it was spent. Repeating it gives back nothing more.
 
-    def reset_flow(self, kit: SyncKit, key: str | int) -> Flow[None]:
-        """The flow of `reset`."""
-        yield Eval(FORGET, (self._counter(kit, key),), (), repeat=True)
+        Returns:
+            Whether this call gave something back: not when it was done before, nothing was spent, or the
+            counter has begun anew since (a reset, a server clock that was set back).
 
-    def _counter(self, kit: SyncKit, key: str | int) -> str:
-        keys = self._keys
-        if keys is None or keys[0] != kit.namespace:
-            pattern = KeyPattern(kit.namespace, "rl", self.name, f"w{self.rule.bucket_ms}")
-            keys = self._keys = (kit.namespace, pattern)
-        return keys[1].key(key)
+        Raises:
+            ConfigurationError: the decision is another limiter's.
+            Unavailable: Redis cannot be reached, whatever `on_error` says; repeating the call is safe.
+        """
+        checks = self.checks()
+        return await checks.kit.driver.run(checks.refund(decision))
 
-    def _undecided(self, key: str, error: Unavailable) -> Decision:
-        if self.on_error == "raise":
-            raise error
-        if not self._failing:
-            self._failing = True
-            log.warning("limiter %r: Redis cannot be asked, on_error=%r decides: %s", self.name, self.on_error, error)
-        return undecided(self.on_error == "allow", self.rule.limit, self.rule.window, key)
+    def checks(self) -> Checks:
+        """The flows on the present kit. For the rooms of sync_kit itself."""
+        kit, bound = self._kit or default_kit(), self._bound
+        if bound is None or bound.kit is not kit:
+            bound = self._bound = Checks(self._settings, kit)
+        return bound
 
-    def _raise_if_limited(self, decision: Decision) -> Decision:
+    def or_raise(self, decision: Decision) -> Decision:
+        """The decision if it allows; raises `RateLimitError` otherwise."""
         if decision.limited:
             raise RateLimitError(self.name, decision)
         return decision
 
+    def pause(self, decision: Decision, ends: float | None) -> float:
+        """Seconds to sleep after a refusal; raises `RateLimitError` when that is longer than there is time."""
+        late = ends is not None and time.monotonic() + decision.retry_after > ends
+        if late or math.isinf(decision.retry_after):
+            raise RateLimitError(self.name, decision)
+        return decision.retry_after
 
-class BlockingRateLimiter:
-    """The blocking twin of a `RateLimiter`: the same verbs, without await."""
+    async def _check_or_give_back(self, key: str | int, cost: int) -> Decision:
+        """A check that is not interrupted half-way: cancelled meanwhile, it gives back what it spent."""
+        decision, cancelled = await to_the_end(lambda: self.check(key, cost=cost))
+        if cancelled is None:
+            return decision
+        try:
+            await to_the_end(lambda: self.refund(decision))
+        except Unavailable as error:
+            log.warning("limiter %r: a cancelled wait could not give back what it spent: %s", self.name, error)
+        raise cancelled
 
-    def __init__(self, limiter: RateLimiter) -> None:
-        self._limiter = limiter
 
-    def check(self, key: str | int, *, cost: int = 1) -> Decision:
-        """See `RateLimiter.check`."""
-        kit = self._limiter.kit
-        return kit.run_blocking(self._limiter.take_flow(kit, key, cost, 1), "limiter.check(...)")
+async def _came(turn: anyio.Event) -> bool:
+    await turn.wait()
+    return True
 
-    def check_or_raise(self, key: str | int, *, cost: int = 1) -> Decision:
-        """See `RateLimiter.check_or_raise`."""
-        return self._limiter._raise_if_limited(self.check(key, cost=cost))
 
-    def peek(self, key: str | int) -> Decision:
-        """See `RateLimiter.peek`."""
-        kit = self._limiter.kit
-        return kit.run_blocking(self._limiter.take_flow(kit, key, 1, 0), "limiter.peek(...)")
+def costs(keys: Iterable[str | int] | Mapping[str | int, int], cost: int) -> list[tuple[str | int, int]]:
+    """Keys and what each of them costs. Raises `ConfigurationError` for a single text."""
+    if isinstance(keys, (str, bytes)):
+        raise ConfigurationError("check_many takes a collection of keys, or a mapping of keys to costs: use check for one")
+    if hasattr(keys, "items"):
+        return list(keys.items())
+    return [(key, cost) for key in keys]
 
-    def reset(self, key: str | int) -> None:
-        """See `RateLimiter.reset`."""
-        kit = self._limiter.kit
-        kit.run_blocking(self._limiter.reset_flow(kit, key), "limiter.reset(...)")
+
+def deadline_of(timeout: Seconds | None) -> float | None:
+    """When `timeout` seconds from now are over (monotonic); None for no limit."""
+    return None if timeout is None else time.monotonic() + seconds("timeout", timeout)

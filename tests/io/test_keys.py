@@ -76,8 +76,17 @@ def test_the_hash_tag_is_exactly_the_tag(namespace, tag, rest):
 
 
 @given(part, part, part, parts)
-def test_a_template_makes_the_key_that_a_group_makes(namespace, name, free, rest):
-    assert KeyPattern(namespace, "rl", name, *rest).key(free) == KeyGroup(namespace, "rl", name, free).key(*rest)
+def test_a_pattern_makes_the_key_that_a_group_makes_but_for_colons(namespace, name, free, rest):
+    made = KeyPattern(namespace, "rl", name, *rest).key(free)
+    tag = KeyGroup(namespace, "rl", name).head[:-1]
+    assert made == ":".join([f"{tag}:{encode_part(free, last=True)}}}", *map(encode_part, rest)])
+    assert encode_part(free, last=True).replace(":", "%3A") == encode_part(free)
+
+
+@given(part, part, part, part)
+def test_no_two_names_and_keys_make_one_key_of_a_pattern(name, free, name2, free2):
+    keys = KeyPattern("ns", "rl", name, "w").key(free), KeyPattern("ns", "rl", name2, "w").key(free2)
+    assert (keys[0] == keys[1]) is ((str(name), str(free)) == (str(name2), str(free2)))
 
 
 @given(part)
@@ -94,7 +103,8 @@ def test_plain_text_stays_readable(name):
 
 
 def test_a_key_can_be_read():
-    assert KeyGroup("shop", "rl", "api", "user:1").key("w600") == "shop:rl:{api:user%3A1}:w600"
+    assert KeyGroup("shop", "mx", "api", "user:1").key("fence") == "shop:mx:{api:user%3A1}:fence"
+    assert KeyPattern("shop", "rl", "my:api", "w600").key("user:1") == "shop:rl:{my%3Aapi:user:1}:w600"
 
 
 def test_a_part_of_a_megabyte_makes_a_short_key():

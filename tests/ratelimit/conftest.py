@@ -26,5 +26,6 @@ def client(server: Server) -> Iterator[redis.Redis]:
 @pytest.fixture
 def clock(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The server's clock, in the hands of the test."""
-    monkeypatch.setattr("sync_kit.ratelimit.limiter.TAKE", TIMED)
+    for name, script in TIMED.items():
+        monkeypatch.setattr(f"sync_kit.ratelimit.checks.{name}", script)
     return Clock(client)

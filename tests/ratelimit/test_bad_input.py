@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from sync_kit import ConfigurationError, RateLimiter
-from sync_kit.ratelimit import Rule
 
 NAN, INF = float("nan"), float("inf")
 
@@ -26,20 +25,6 @@ def test_a_window_is_from_a_tenth_of_a_second_to_a_year(window):
         RateLimiter("api", limit=1, window=window)
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        *["", "100", "100/", "/minute", "100/fortnight", "100/Minute", "ten/minute", "-1/minute", "1.5/minute"],
-        *["100 per minute", "1/minute; 2/hour", "1/2/minute", "\u0661/minute", "9" * 5000 + "/minute"],
-        *[100, b"1/minute", True],
-    ],
-    ids=lambda rule: repr(rule)[:20],
-)
-def test_a_bad_rule_is_refused_with_an_example_of_a_good_one(rule):
-    with pytest.raises(ConfigurationError, match=r'write a number, "/" and one of .*100/minute'):
-        RateLimiter("api", rule)
-
-
 def test_a_rule_of_nothing_is_refused():
     with pytest.raises(ConfigurationError, match="limit must be"):
         RateLimiter("api", "0/minute")
@@ -54,6 +39,34 @@ def test_half_a_rule_is_refused(given):
 def test_two_rules_are_refused():
     with pytest.raises(ConfigurationError, match="not both"):
         RateLimiter("api", "1/minute", limit=1)
+    with pytest.raises(ConfigurationError, match=r"burst= can be written in the text"):
+        RateLimiter("api", "1/minute", burst=1)
+    with pytest.raises(ConfigurationError, match="no other rate limit"):
+        RateLimiter("api", "1/minute", rules=lambda key: "2/minute")
+
+
+def test_replicas_without_local_counting_are_refused():
+    with pytest.raises(ConfigurationError, match='replicas=3 belongs to on_error="local"'):
+        RateLimiter("api", "1/minute", replicas=3)
+    with pytest.raises(ConfigurationError, match="replicas must be from 1"):
+        RateLimiter("api", "1/minute", on_error="local", replicas=0)
+
+
+@pytest.mark.parametrize("exempt", ["admin", b"admin", 7], ids=repr)
+def test_an_exemption_that_is_no_collection_is_refused(exempt):
+    with pytest.raises(ConfigurationError, match="exempt must be a function of the key or a collection"):
+        RateLimiter("api", "1/minute", exempt=exempt)
+
+
+def test_check_many_of_one_text_is_refused(kit):
+    with pytest.raises(ConfigurationError, match="use check for one"):
+        RateLimiter("api", "1/minute", kit=kit).blocking.check_many("user:1")
+
+
+@pytest.mark.parametrize("timeout", [-1, NAN, "1", True], ids=repr)
+def test_a_bad_timeout_is_refused(kit, timeout):
+    with pytest.raises(ConfigurationError, match="timeout must be"):
+        RateLimiter("api", "1/minute", kit=kit).blocking.wait("u", timeout=timeout)
 
 
 def test_an_unknown_option_comes_with_a_suggestion():
@@ -69,7 +82,7 @@ def test_a_name_is_required(name):
 
 @pytest.mark.parametrize("policy", ["ignore", "", None, True])
 def test_an_unknown_policy_is_refused(policy):
-    with pytest.raises(ConfigurationError, match="on_error must be one of 'raise', 'allow', 'deny'"):
+    with pytest.raises(ConfigurationError, match="on_error must be one of 'raise', 'allow', 'deny', 'local'"):
         RateLimiter("api", "1/minute", on_error=policy)
 
 
@@ -82,9 +95,11 @@ def test_a_bad_deadline_is_refused(deadline):
 @pytest.mark.parametrize("key", ["", None, b"u", True, 1.5, ("a", "b")], ids=repr)
 def test_a_bad_key_is_refused_before_anything_is_sent(kit, client, key):
     limiter = RateLimiter("api", "1/minute", kit=kit).blocking
-    for verb in (limiter.check, limiter.check_or_raise, limiter.peek, limiter.reset):
+    for verb in (limiter.check, limiter.check_or_raise, limiter.peek, limiter.reset, limiter.wait):
         with pytest.raises(ConfigurationError, match="part of a key"):
             verb(key)
+    with pytest.raises(ConfigurationError, match="part of a key"):
+        limiter.check_many(["good", key])
     assert client.dbsize() == 0
 
 
@@ -93,25 +108,17 @@ def test_a_bad_cost_is_refused_before_anything_is_sent(kit, client, cost):
     limiter = RateLimiter("api", "1/minute", kit=kit).blocking
     with pytest.raises(ConfigurationError, match="cost must be"):
         limiter.check("u", cost=cost)
+    with pytest.raises(ConfigurationError, match="cost must be"):
+        limiter.check_many({"u": 1, "v": cost})
     assert client.dbsize() == 0
 
 
 @pytest.mark.anyio
 async def test_the_blocking_twin_refuses_to_stop_a_loop_and_names_what_to_await(kit):
     twin = RateLimiter("api", "1/minute", kit=kit).blocking
-    for verb in ("check", "peek", "reset"):
+    for verb in ("check", "check_many", "peek", "wait", "reset"):
         with pytest.raises(ConfigurationError, match=rf"await limiter\.{verb}\("):
-            getattr(twin, verb)("u")
-
-
-def test_a_rule_is_a_value():
-    assert Rule.parse(" 100 / minute ") == Rule(100, 60) == Rule(100, timedelta(minutes=1))
-    assert [Rule.parse(f"1/{unit}").window for unit in ("second", "minute", "hour", "day")] == [1, 60, 3600, 86400]
-
-
-@pytest.mark.parametrize("window", [0.1, 0.101, 1, 59.999, 60, 86400])
-def test_the_buckets_are_never_shorter_than_the_window(window):
-    assert Rule(1, window).bucket_ms * 20 >= window * 1000
+            getattr(twin, verb)(["u"] if verb == "check_many" else "u")
 
 
 @pytest.mark.parametrize(

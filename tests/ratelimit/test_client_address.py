@@ -292,7 +292,7 @@ def test_an_entry_has_a_longest_length(size, expected):
     [
         *["10.0.0.0/8", "::ffff:10.0.0.0/104", ip_network("10.0.0.0/8"), ip_network("10.0.0.0/31")],
         *[["::1", "10.0.0.1"], ["unix", "::ffff:10.0.0.1"], [ip_address("10.0.0.1")], {"10.0.0.1"}],
-        iter(["10.0.0.0/255.0.0.0"]),
+        pytest.param(iter(["10.0.0.0/255.0.0.0"]), id="an iterator"),
     ],
     ids=repr,
 )

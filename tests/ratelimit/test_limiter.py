@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from sync_kit import RateLimiter, RateLimitError, ServerError, SyncKit
+from sync_kit.ratelimit import Rule
 from tests.ratelimit.counters import image, shift, the_counter
 
 pytestmark = pytest.mark.anyio
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def hourly(kit, face):
-    """Three an hour: buckets are so long (180 s) that none ends during a test."""
-    return face(RateLimiter("api", "3/hour", kit=kit))
+    """Three an hour: buckets are so long (180 s) that none ends during a test. Every call goes to Redis."""
+    return face(RateLimiter("api", "3/hour", kit=kit, deny_cache=False))
 
 
 async def test_a_decision_says_it_all(hourly):
@@ -99,8 +100,8 @@ async def test_what_is_spent_counts_for_the_window_and_its_own_bucket(hourly, cl
 async def test_a_stored_head_in_the_future_frees_nothing_and_is_brought_back(hourly, client, ahead):
     await hourly.check("user:1", cost=3)
     shift(client, -ahead)
-    assert 3600 < (await hourly.check("user:1")).retry_after <= 3780
-    shift(client, 20)
+    assert 3600 < (await hourly.check("user:1")).retry_after <= 3960
+    shift(client, 21)
     assert (await hourly.check("user:1")).limited
     shift(client, 1)
     assert (await hourly.check("user:1")).allowed
@@ -125,16 +126,28 @@ async def test_waiting_retry_after_admits(kit, face):
     assert (await quick.check("u")).allowed
 
 
-async def test_every_key_lives_longer_than_it_counts_and_less_than_two_windows(kit, face, client):
-    limiter = face(RateLimiter("api", limit=5, window=60, kit=kit))
+RULES_AND_LIVES = [
+    (Rule(5, 60), 63, 120),
+    (Rule(5, 60, precision=3), 80, 120),
+    (Rule(5, 60, precision=200), 60.3, 120),
+    (Rule(5, 60, algorithm="fixed-window"), 120, 120),
+    (Rule(5, 60, algorithm="token-bucket"), 60, 120),
+    (Rule(5, 60, burst=20), 240, 480),
+]
+
+
+@pytest.mark.parametrize(("rule", "least", "most"), RULES_AND_LIVES, ids=lambda value: str(value))
+async def test_every_key_lives_longer_than_it_counts_and_at_most_twice_as_long(kit, face, client, rule, least, most):
+    limiter = face(RateLimiter("api", rule, kit=kit))
     await limiter.check("new")
     await limiter.check("again")
     await limiter.check("again")
     await limiter.check("refused", cost=5)
     await limiter.check("refused", cost=5)
-    lives = [client.pttl(key) for key in client.keys("*:rl:*")]
-    assert len(lives) == 3
-    assert all(63_000 <= life < 120_000 for life in lives)
+    await limiter.refund(await limiter.check("refunded"))
+    lives = [client.pttl(key) / 1000 for key in client.keys("*:rl:*")]
+    assert len(lives) == 5, "four counters and the marker of a refund"
+    assert all(least - 1 <= life <= most for life in lives)
 
 
 async def test_memory_does_not_depend_on_the_limit(kit, face, client):
@@ -194,6 +207,21 @@ async def test_strange_keys_are_keys(hourly, client):
     assert max(map(len, stored)) < 700
 
 
+@pytest.mark.parametrize("junk", [b"", b"x", b"too short", b"x" * 20, b"\x00" * 300, b"\xff" * 300], ids=repr)
+@pytest.mark.parametrize("rules", [["3/hour"], ["3/hour/burst=3"], ["3/hour", "3/day/burst=2"]], ids=str)
+async def test_a_counter_of_another_program_is_a_named_error(kit, face, client, junk, rules):
+    limiter = face(RateLimiter("api", *rules, kit=kit, deny_cache=False))
+    spent = await limiter.check("u")
+    key = the_counter(client)
+    client.set(key, junk, px=60_000)
+    with pytest.raises(ServerError, match="not a counter of this limiter.*delete it"):
+        await limiter.check("u")
+    with pytest.raises(ServerError, match="not a counter of this limiter"):
+        await limiter.peek("u")
+    assert not await limiter.refund(spent)
+    assert client.get(key) == junk
+
+
 async def test_many_tasks_admit_exactly_the_limit(kit, face):
     limiter, allowed = face(RateLimiter("api", "50/hour", kit=kit)), []
 
@@ -214,4 +242,4 @@ async def test_namespaces_do_not_share_units(server, kit, face, hourly):
 
 
 async def test_it_shows_what_it_is(kit):
-    assert repr(RateLimiter("api", "3/hour", kit=kit)) == "<RateLimiter 'api' 3 in 3600 s>"
+    assert repr(RateLimiter("api", "3/hour", "1/second", kit=kit)) == "<RateLimiter 'api' 1/second, 3/hour>"

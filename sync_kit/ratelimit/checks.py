@@ -1,0 +1,222 @@
+"""The flows of a limiter: what is decided here, what is asked of Redis, and who decides when it cannot be asked."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from sync_kit._io.flow import Batch, Eval
+from sync_kit._io.keys import KeyPattern
+from sync_kit._io.scripts import Script
+from sync_kit.errors import ConfigurationError, Unavailable
+from sync_kit.options import whole
+from sync_kit.ratelimit.breaker import Breaker
+from sync_kit.ratelimit.decision import Decision, decide
+from sync_kit.ratelimit.denials import Denials
+from sync_kit.ratelimit.events import Event, of_decision, tell
+from sync_kit.ratelimit.line import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sync_kit._io.flow import Flow
+    from sync_kit.kit import SyncKit
+    from sync_kit.ratelimit.decision import DecidedBy
+    from sync_kit.ratelimit.rules import Rules
+    from sync_kit.ratelimit.settings import Settings
+
+log = logging.getLogger("sync_kit")
+
+TAKE = Script.load(__name__, "take")
+REFUND = Script.load(__name__, "refund")
+FORGET = Script.load(__name__, "forget")
+
+_DENIED_FOR = 1000
+"""Milliseconds of the pause that `on_error="deny"` asks for."""
+
+
+class Shared:
+    """What all limiters of a kit share in this process."""
+
+    def __init__(self) -> None:
+        self.breaker = Breaker()
+        self.denials = Denials()
+        self.line = Line()
+
+
+_shared: weakref.WeakKeyDictionary[SyncKit, Shared] = weakref.WeakKeyDictionary()
+
+
+class Take(Eval):
+    """The call of `take.lua`, and what is needed to read its answer."""
+
+    __slots__ = ("asked", "cost", "counter", "key", "rules", "spend")
+
+    def __init__(
+        self, counter: str, key: str, rules: Rules, cost: int, spend: bool, deadline: float, asked: float
+    ) -> None:
+        self.script, self.keys, self.args = TAKE, (counter,), rules.call(cost, spend)
+        self.deadline, self.repeat = deadline, False
+        self.counter = counter
+        self.key = key
+        self.rules = rules
+        self.cost = cost
+        self.spend = spend
+        self.asked = asked
+
+
+class Checks:
+    """The flows of one limiter on one kit."""
+
+    def __init__(self, settings: Settings, kit: SyncKit) -> None:
+        self.kit = kit
+        self.settings = settings
+        self.shared = _shared.setdefault(kit, Shared())
+        self._breaker = self.shared.breaker
+        self._denials = self.shared.denials if settings.deny_cache else None
+        self._patterns: dict[str, KeyPattern] = {}
+        self._failing = False
+
+    def take(self, key: str | int, cost: int, spend: bool) -> Flow[Decision]:
+        """Check (`spend`) or peek."""
+        asked = self._ask(key, cost, spend)
+        if isinstance(asked, Take):
+            try:
+                reply = yield asked
+            except Unavailable as error:
+                reply = error
+            asked = self._settled(asked, reply)
+        return asked if self.settings.observers is None else self._observed(asked)
+
+    def take_many(self, keys: Sequence[tuple[str | int, int]]) -> Flow[list[Decision]]:
+        """Check many keys, each on its own, in one round trip."""
+        asked = [self._ask(key, cost, True) for key, cost in keys]
+        sent = [ask for ask in asked if isinstance(ask, Take)]
+        replies = iter((yield Batch(sent)) if sent else ())
+        decisions = [self._settled(ask, next(replies)) if isinstance(ask, Take) else ask for ask in asked]
+        return [self._observed(decision) for decision in decisions]
+
+    def refund(self, decision: Decision) -> Flow[bool]:
+        """Give back what a decision has spent."""
+        if decision.limiter != self.settings.name:
+            raise ConfigurationError(
+                f"the decision is one of limiter {decision.limiter!r}: give it to that one, not to {self.settings.name!r}"
+            )
+        receipt = decision.receipt
+        if receipt is None:
+            return False
+        counter = self._counter(decision.key, receipt.rules)
+        marker = f"{counter}:r{receipt.id}"
+        args = (receipt.era, receipt.spent_at, receipt.cost, *receipt.rules.args)
+        reply = yield Eval(REFUND, (counter, marker), args, repeat=True)
+        self.shared.denials.forget(counter)
+        return bool(reply[0] == b"ok")
+
+    def reset(self, key: str | int) -> Flow[None]:
+        """Give a key its whole limit back."""
+        counter = self.counter_of(key)
+        yield Eval(FORGET, (counter,), (), repeat=True)
+        self.shared.denials.forget(counter)
+
+    def counter_of(self, key: str | int) -> str:
+        """The Redis key of what `key` has spent."""
+        return self._counter(key, self.settings.rules_for(key))
+
+    def _counter(self, key: str | int, rules: Rules) -> str:
+        pattern = self._patterns.get(rules.shape)
+        if pattern is None:
+            pattern = self._patterns[rules.shape] = KeyPattern(self.kit.namespace, "rl", self.settings.name, rules.shape)
+        return pattern.key(key)
+
+    def _ask(self, key: str | int, cost: int, spend: bool) -> Take | Decision:
+        """What to ask Redis, or the decision that needs no call."""
+        settings = self.settings
+        rules = settings.fixed or settings.rules_for(key)
+        if type(cost) is not int or not 0 <= cost < 2**31:
+            whole("cost", cost)
+        if settings.exempt is not None and settings.exempt(str(key)):
+            return self._decide(_made(rules, allowed=True), rules, str(key), cost, "exempt")
+        counter, now = self._counter(key, rules), time.monotonic()
+        if self._denials is not None and spend:
+            known = self._denials.known(counter, rules, cost, now)
+            if known is not None:
+                return known
+        ask = Take(counter, str(key), rules, cost, spend, settings.deadline, now)
+        return ask if self._breaker.lets_pass(now) else self._instead(ask, self._still_away())
+
+    def _settled(self, ask: Take, reply: Any) -> Decision:
+        """The decision on a call that was sent."""
+        if isinstance(reply, Unavailable):
+            return self._failed(ask, reply)
+        if isinstance(reply, Exception):
+            raise reply
+        if self._breaker.answered(time.monotonic()) or self._failing:
+            self._recovered()
+        decision = self._decide(reply, ask.rules, ask.key, ask.cost, "redis", spent=ask.spend)
+        if self._denials is not None and ask.spend and reply[0] == b"limited":
+            self._denials.learn(ask.counter, ask.rules, decision, reply, ask.asked)
+        return decision
+
+    def _decide(
+        self, reply: list[Any], rules: Rules, key: str, cost: int, by: DecidedBy, *, spent: bool = False
+    ) -> Decision:
+        settings = self.settings
+        return decide(reply, rules, settings.name, key, cost, spent=spent, by=by, shadow=settings.shadow)
+
+    def _failed(self, ask: Take, error: Unavailable) -> Decision:
+        settings = self.settings
+        if settings.observers is not None:
+            labels = {"limiter": settings.name, "error": type(error).__name__, "on_error": settings.on_error}
+            tell(settings.observers, Event("error", labels, error=error))
+        if self._breaker.failed(ask.asked, error):
+            self._breaker_is("open", error)
+        return self._instead(ask, error)
+
+    def _instead(self, ask: Take, error: Unavailable) -> Decision:
+        """What `on_error` decides."""
+        settings = self.settings
+        if settings.on_error == "raise":
+            raise error
+        if not self._failing:
+            self._failing = True
+            log.warning("limiter %r: Redis cannot be asked, on_error=%r decides: %s", settings.name, settings.on_error, error)
+        if settings.local is not None:
+            reply = settings.local.take(ask.counter, ask.rules, ask.cost, ask.spend, ask.asked)
+            return self._decide(reply, ask.rules, ask.key, ask.cost, "local")
+        reply = _made(ask.rules, allowed=settings.on_error == "allow")
+        return self._decide(reply, ask.rules, ask.key, ask.cost, "on_error")
+
+    def _still_away(self) -> Unavailable:
+        known = self._breaker.error
+        error = Unavailable(f"Redis was not asked, because it did not answer a moment ago: {known}")
+        error.__cause__ = known
+        return error
+
+    def _recovered(self) -> None:
+        if self._failing:
+            self._failing = False
+            log.warning("limiter %r: Redis answers again", self.settings.name)
+        if self.settings.local is not None:
+            self.settings.local.forget()
+        self._breaker_is("closed")
+
+    def _breaker_is(self, state: str, error: Exception | None = None) -> None:
+        if self.settings.observers is not None:
+            labels = {"limiter": self.settings.name, "state": state}
+            tell(self.settings.observers, Event("breaker", labels, error=error))
+
+    def _observed(self, decision: Decision) -> Decision:
+        if self.settings.observers is not None:
+            tell(self.settings.observers, of_decision(decision))
+        return decision
+
+
+def _made(rules: Rules, *, allowed: bool) -> list[Any]:
+    """A reply in the form of `take.lua` for a call that nobody counted."""
+    reply: list[Any] = [b"ok" if allowed else b"limited", 0, 0]
+    for rule in rules.all:
+        pause = 0 if allowed else min(_DENIED_FOR, int(rule.window * 1000))
+        reply += [rule.capacity if allowed else 0, pause, pause]
+    return reply

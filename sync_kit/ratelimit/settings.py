@@ -1,0 +1,80 @@
+"""The settings of a limiter, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
+
+from sync_kit.errors import ConfigurationError
+from sync_kit.options import Seconds, choice, label, seconds, shown, whole
+from sync_kit.ratelimit.local import LocalCounters
+from sync_kit.ratelimit.rule import Rule
+from sync_kit.ratelimit.rules import Rules, read_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sync_kit.ratelimit.events import Event
+
+    RulesOf = Callable[[str], "str | Rule | Iterable[str | Rule]"]
+    Exempt = Callable[[str], bool] | Container[str]
+
+POLICIES = ("raise", "allow", "deny", "local")
+_REMEMBERED = 1000
+
+
+class Settings:
+    """What a limiter was told. Raises `ConfigurationError` when something is wrong."""
+
+    def __init__(
+        self,
+        name: str,
+        rules: Rules | RulesOf,
+        *,
+        on_error: str,
+        replicas: int,
+        deadline: Seconds,
+        deny_cache: bool,
+        shadow: bool,
+        exempt: Exempt | None,
+        observers: Iterable[Callable[[Event], object]],
+    ) -> None:
+        self.name = label("the name of a limiter", name)
+        self.fixed, self._rules_of = (rules, None) if isinstance(rules, Rules) else (None, rules)
+        self._read: dict[object, Rules] = {}
+        self.on_error = choice("on_error", on_error, POLICIES)
+        self.local = LocalCounters(whole("replicas", replicas, least=1)) if on_error == "local" else None
+        if self.local is None and replicas != 1:
+            raise ConfigurationError(f'replicas={shown(replicas)} belongs to on_error="local": leave it out')
+        self.deadline = seconds("deadline", deadline, above=0, most=60)
+        self.deny_cache = bool(deny_cache)
+        self.shadow = bool(shadow)
+        self.exempt = _exempt(exempt)
+        self.observers = tuple(observers) or None
+
+    def __str__(self) -> str:
+        return str(self.fixed or "rules of the key")
+
+    def rules_for(self, key: str | int) -> Rules:
+        """The rules of `key`."""
+        return self.fixed or self._dynamic(str(key))
+
+    def _dynamic(self, key: str) -> Rules:
+        assert self._rules_of is not None
+        given = self._rules_of(key)
+        if not isinstance(given, (str, Rule)):
+            given = tuple(given)
+        known = self._read.get(given)
+        if known is None:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+            known = self._read[given] = read_rules(given)
+        return known
+
+
+def _exempt(given: Exempt | None) -> Callable[[str], bool] | None:
+    if given is None or callable(given):
+        return given
+    if isinstance(given, (str, bytes)) or not isinstance(given, Container):
+        raise ConfigurationError(f"exempt must be a function of the key or a collection of keys, not {shown(given)}")
+    return given.__contains__
