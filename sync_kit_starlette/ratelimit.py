@@ -9,8 +9,9 @@ from starlette.requests import Request
 
 from sync_kit import RateLimiter
 from sync_kit.options import refuse_unknown
+from sync_kit.ratelimit.headers import header_fields, problem_body
 from sync_kit_starlette._endpoints import around
-from sync_kit_starlette._problems import problem
+from sync_kit_starlette._problems import respond
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -140,5 +141,4 @@ async def ask(limiter: RateLimiter, key: KeyOf, request: Request) -> Response | 
 
 def refusal(decision: Decision) -> Response:
     """The answer to a refused request."""
-    detail = f"The limit of {decision.limit} requests is reached. Try again in {decision.retry_after:.1f} seconds."
-    return problem(429, "Too Many Requests", detail, decision.retry_after)
+    return respond(problem_body(decision), header_fields(decision))

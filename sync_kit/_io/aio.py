@@ -6,13 +6,13 @@ import asyncio
 import contextvars
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, Sleep, T
 from sync_kit._io.pipeline import Pipeline, open_connection
 from sync_kit._io.scripts import pack
 from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, unavailable
@@ -46,44 +46,33 @@ class _Driver(ABC):
         try:
             effect = next(flow)
         except StopIteration as stop:
-            await anyio.lowlevel.checkpoint()
+            await self._checkpoint()
             return stop.value  # type: ignore[no-any-return]
         try:
             while True:
                 try:
-                    reply = await self.perform(effect)
+                    outcome = await self.perform(effect)
+                    if isinstance(outcome, Exception):
+                        outcome = await self._after(effect, outcome)
                 except Exception as error:
                     effect = flow.throw(error)
                 else:
-                    effect = flow.send(reply)
+                    effect = flow.send(outcome)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         finally:
             flow.close()
 
+    @abstractmethod
     def perform(self, effect: Effect) -> Awaitable[Any]:
-        if isinstance(effect, Eval):
-            return self._eval(effect)
-        if isinstance(effect, Pop):
-            return self._pop(effect)
-        if isinstance(effect, Batch):
-            return self._batch(effect)
-        return anyio.sleep(effect.seconds)
-
-    async def _batch(self, effect: Batch) -> list[Any]:
-        out = []
-        for c in effect.calls:
-            try:
-                out.append(await self._eval(c))
-            except Exception as e:
-                out.append(e)
-        return out
+        """Begin one effect. What is awaited is its answer; an exception as answer is looked into by `_after`."""
 
     @abstractmethod
-    async def _eval(self, effect: Eval) -> Any: ...
+    async def _after(self, effect: Effect, outcome: Exception) -> Any:
+        """What a flow is told after an exception as answer; raises what it ends with."""
 
-    @abstractmethod
-    async def _pop(self, effect: Pop) -> bool: ...
+    async def _checkpoint(self) -> None:
+        await anyio.lowlevel.checkpoint()
 
 
 class AsyncioDriver(_Driver):
@@ -102,36 +91,45 @@ class AsyncioDriver(_Driver):
             await asyncio.wait([self._keeper])
         await asyncio.sleep(0)
 
-    async def _eval(self, effect: Eval) -> Any:
+    def perform(self, effect: Effect) -> Awaitable[Any]:
+        if isinstance(effect, Eval):  # a future, not a coroutine: this is the hot path
+            return self._call(effect, effect.script.call(effect.keys, effect.args))
+        if isinstance(effect, Batch):
+            return self._batch(effect)
+        return self._pop(effect) if isinstance(effect, Pop) else anyio.sleep(effect.seconds)
+
+    def _call(self, effect: Eval, packed: bytes) -> asyncio.Future[Any]:
+        return self._pipeline.call(packed, effect.deadline or self._address.timeout)
+
+    async def _checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    async def _batch(self, effect: Batch) -> list[Any]:
+        """All calls of one turn of the loop leave in one write."""
+        begun = [(call, self.perform(call)) for call in effect.calls]
+        return [await self._settled(call, await future) for call, future in begun]
+
+    async def _settled(self, effect: Eval, outcome: Any) -> Any:
+        if not isinstance(outcome, Exception):
+            return outcome
         try:
-            reply = await self._pipeline.call(
-                effect.script.call(effect.keys, effect.args), effect.deadline or self._address.timeout
-            )
-        except (ConnectionLost, asyncio.TimeoutError) as error:
-            reply = await self._again(effect, error)
-        if isinstance(reply, UNKNOWN_SCRIPT):
-            reply = await self._whole(effect)
-        if isinstance(reply, Exception):
-            raise refused(effect, reply) from reply
-        return reply
+            return await self._after(effect, outcome)
+        except SyncKitError as error:
+            return error
 
-    async def _again(self, effect: Eval, error: Exception) -> Any:
-        """A call that carries an id may be sent once more after its connection was lost."""
-        if not effect.repeat or not isinstance(error, ConnectionLost) or isinstance(error.__cause__, SyncKitError):
-            self._fail(effect, error)
-        return await self._whole(effect)
-
-    async def _whole(self, effect: Eval) -> Any:
-        timeout = effect.deadline or self._address.timeout
-        try:
-            return await self._pipeline.call(effect.script.whole(effect.keys, effect.args), timeout)
-        except (ConnectionLost, asyncio.TimeoutError) as error:
-            self._fail(effect, error)
-
-    def _fail(self, effect: Eval, error: Exception) -> NoReturn:
-        cause = error.__cause__ or error
+    async def _after(self, effect: Effect, outcome: Exception) -> Any:
+        """The second try of a call that did not succeed, if it may have one; else the error that it ends with."""
+        assert isinstance(effect, Eval)
+        if isinstance(outcome, UNKNOWN_SCRIPT) or _may_repeat(effect, outcome):
+            second: Any = await self._call(effect, effect.script.whole(effect.keys, effect.args))
+            if not isinstance(second, Exception):
+                return second
+            outcome = second
+        cause = outcome.__cause__ or outcome
         if isinstance(cause, SyncKitError):
             raise cause
+        if isinstance(outcome, REPLIED):
+            raise refused(effect, outcome) from outcome
         raise unavailable(self._address.label, effect, cause) from cause
 
     async def _pop(self, effect: Pop) -> bool:
@@ -178,6 +176,12 @@ class AsyncioDriver(_Driver):
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+
+
+def _may_repeat(effect: Eval, outcome: Exception) -> bool:
+    """Whether a call may be sent once more: it carries an id, and its connection was lost, not closed by us."""
+    lost = isinstance(outcome, ConnectionLost) and not isinstance(outcome.__cause__, SyncKitError)
+    return lost and effect.repeat
 
 
 async def _silent(connection: AbstractConnection) -> bool:
@@ -227,9 +231,11 @@ class TrioDriver(_Driver):
     async def aclose(self) -> None:
         """Nothing to do: the connections are the blocking driver's."""
 
-    async def _eval(self, effect: Eval) -> Any:
-        return await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
+    def perform(self, effect: Effect) -> Awaitable[Any]:
+        if isinstance(effect, Sleep):
+            return anyio.sleep(effect.seconds)
+        limiter = self._waits if isinstance(effect, Pop) else self._calls
+        return anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=limiter)
 
-    async def _pop(self, effect: Pop) -> bool:
-        came: bool = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._waits)
-        return came
+    async def _after(self, _: Effect, outcome: Exception) -> Any:
+        raise outcome

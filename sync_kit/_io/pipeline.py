@@ -5,7 +5,8 @@ turn; a reader task hands out the replies in order. Rules that keep this right:
 
 * A call that is cancelled before it is written is never sent; one that is cancelled later keeps its
   place, and its reply is dropped. So no reply ever reaches another caller.
-* When the connection breaks, every call on it fails with `ConnectionLost`; the next call connects again.
+* When the connection breaks, every call on it ends in a `ConnectionLost`; the next call connects again.
+* Errors are results of the futures, not exceptions: nobody has to look at the outcome of a call that was given up.
 * Time limits are looked after by a tick that only runs while calls are outstanding. What is overdue
   is given one more tick and some turns of the loop: if the loop was busy, not Redis, replies come then.
 """
@@ -84,7 +85,10 @@ class Pipeline:
         self._ticking = False
 
     def call(self, packed: bytes, timeout: float) -> asyncio.Future[Any]:
-        """Send one command in this turn of the loop; the future is its reply (an error reply is returned as value)."""
+        """Send one command in this turn of the loop.
+
+        The future's result is the reply, or an exception: the server's error reply, `ConnectionLost`, `TimeoutError`.
+        """
         now = self._loop.time()
         future: asyncio.Future[Any] = self._loop.create_future()
         allowed = timeout if self._connected else timeout + self._address.connect_timeout
@@ -100,7 +104,7 @@ class Pipeline:
         return future
 
     async def aclose(self) -> None:
-        """Close the connection; calls that are still on it fail with `ConnectionLost`."""
+        """Close the connection; calls that are still on it end in `ConnectionLost`."""
         task = self._task
         if task is not None:
             closed = Unavailable("the kit was closed during the call: whether it was carried out is not known")
@@ -182,7 +186,7 @@ class Pipeline:
             if not call.future.done():
                 lost = ConnectionLost(str(error) or type(error).__name__)
                 lost.__cause__ = error
-                call.future.set_exception(lost)
+                call.future.set_result(lost)
 
     def _tick(self, before: float) -> None:
         if not (self._sent or self._queued):
@@ -206,7 +210,7 @@ class Pipeline:
     def _expire(self, before: float) -> None:
         for call in (*self._sent, *self._queued):
             if call.expires < before and not call.future.done():
-                call.future.set_exception(asyncio.TimeoutError())
+                call.future.set_result(asyncio.TimeoutError())
         oldest = self._sent[0] if self._sent else None
         silent = before - self._heard > self._address.timeout
         if oldest is not None and oldest.expires < before and silent and self._task is not None:

@@ -102,7 +102,8 @@ class Checks:
         """Give back what a decision has spent."""
         if decision.limiter != self.settings.name:
             raise ConfigurationError(
-                f"the decision is one of limiter {decision.limiter!r}: give it to that one, not to {self.settings.name!r}"
+                f"the decision is one of limiter {decision.limiter!r}: give it to that one, "
+                f"not to {self.settings.name!r}"
             )
         receipt = decision.receipt
         if receipt is None:
@@ -127,7 +128,9 @@ class Checks:
     def _counter(self, key: str | int, rules: Rules) -> str:
         pattern = self._patterns.get(rules.shape)
         if pattern is None:
-            pattern = self._patterns[rules.shape] = KeyPattern(self.kit.namespace, "rl", self.settings.name, rules.shape)
+            pattern = self._patterns[rules.shape] = KeyPattern(
+                self.kit.namespace, "rl", self.settings.name, rules.shape
+            )
         return pattern.key(key)
 
     def _ask(self, key: str | int, cost: int, spend: bool) -> Take | Decision:
@@ -140,7 +143,7 @@ class Checks:
             return self._decide(_made(rules, allowed=True), rules, str(key), cost, "exempt")
         counter, now = self._counter(key, rules), time.monotonic()
         if self._denials is not None and spend:
-            known = self._denials.known(counter, rules, cost, now)
+            known = self._denials.known(counter, rules, cost, settings.shadow, now)
             if known is not None:
                 return known
         ask = Take(counter, str(key), rules, cost, spend, settings.deadline, now)
@@ -148,10 +151,10 @@ class Checks:
 
     def _settled(self, ask: Take, reply: Any) -> Decision:
         """The decision on a call that was sent."""
-        if isinstance(reply, Unavailable):
-            return self._failed(ask, reply)
         if isinstance(reply, Exception):
-            raise reply
+            if not isinstance(reply, Unavailable):
+                raise reply
+            return self._failed(ask, reply)
         if self._breaker.answered(time.monotonic()) or self._failing:
             self._recovered()
         decision = self._decide(reply, ask.rules, ask.key, ask.cost, "redis", spent=ask.spend)
@@ -181,7 +184,9 @@ class Checks:
             raise error
         if not self._failing:
             self._failing = True
-            log.warning("limiter %r: Redis cannot be asked, on_error=%r decides: %s", settings.name, settings.on_error, error)
+            log.warning(
+                "limiter %r: Redis cannot be asked, on_error=%r decides: %s", settings.name, settings.on_error, error
+            )
         if settings.local is not None:
             reply = settings.local.take(ask.counter, ask.rules, ask.cost, ask.spend, ask.asked)
             return self._decide(reply, ask.rules, ask.key, ask.cost, "local")

@@ -60,13 +60,13 @@ class Denials:
     def __len__(self) -> int:
         return len(self._known)
 
-    def known(self, counter: str, rules: Rules, cost: int, now: float) -> Decision | None:
+    def known(self, counter: str, rules: Rules, cost: int, shadow: bool, now: float) -> Decision | None:
         """The decision on a call that is known to be refused at `now` (monotonic), else None."""
         found = self._known.get(counter)
         if found is None:
             return None
         of, least, denial = found
-        if cost < least or (of is not rules and of != rules):
+        if cost < least or denial.decision.shadow is not shadow or (of is not rules and of != rules):
             return None
         if now >= denial.until:
             self.forget(counter)

@@ -34,9 +34,6 @@ class Event:
     error: Exception | None = field(default=None, repr=False)
 
 
-
-
-
 def tell(observers: tuple[Callable[[Event], object], ...], event: Event) -> None:
     """Call every observer; what one raises is logged, and never changes a decision."""
     for observer in observers:

@@ -1,8 +1,8 @@
 """How a rule is written: `100/minute`, `5 per 10 seconds`, `1000/hour/burst=50`.
 
-    rule   = limit ( "/" | "per" ) [ count ] unit { "/" option "=" value }
-    unit   = second | minute | hour | day | week, their plurals, or s, sec, min, h, d, w
-    option = burst | precision | algorithm | name
+rule   = limit ( "/" | "per" ) [ count ] unit { "/" option "=" value }
+unit   = second | minute | hour | day | week, their plurals, or s, sec, min, h, d, w
+option = burst | precision | algorithm | name
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class _Reader:
     def fail(self, why: str) -> NoReturn:
         place = "at the end" if self.at >= len(self.text) else f"at character {self.at + 1}"
         line = "".join(char if char.isprintable() else "?" for char in self.text)
-        raise ConfigurationError(f"{self.text!r} is not a rate limit: {why} ({place})\n    {line}\n    {' ' * self.at}^")
+        raise ConfigurationError(
+            f"{self.text!r} is not a rate limit: {why} ({place})\n    {line}\n    {' ' * self.at}^"
+        )
 
 
 def _guess(word: str, known: Iterable[str]) -> str:

@@ -177,9 +177,11 @@ class RateLimiter:
                 first = first or await _came(turn)
             if not first:
                 raise RateLimitError(self.name, await self.peek(key, cost=cost))
-            while (decision := await self._check_or_give_back(key, cost)).limited:
+            while True:
+                decision = await self._check_or_give_back(key, cost)
+                if decision.allowed:
+                    return decision
                 await anyio.sleep(self.pause(decision, ends))
-            return decision
         finally:
             line.leave(counter, wake)
 
@@ -246,7 +248,9 @@ async def _came(turn: anyio.Event) -> bool:
 def costs(keys: Iterable[str | int] | Mapping[str | int, int], cost: int) -> list[tuple[str | int, int]]:
     """Keys and what each of them costs. Raises `ConfigurationError` for a single text."""
     if isinstance(keys, (str, bytes)):
-        raise ConfigurationError("check_many takes a collection of keys, or a mapping of keys to costs: use check for one")
+        raise ConfigurationError(
+            "check_many takes a collection of keys, or a mapping of keys to costs: use check for one"
+        )
     if hasattr(keys, "items"):
         return list(keys.items())
     return [(key, cost) for key in keys]

@@ -85,6 +85,10 @@ class _TokenBucket:
         return max(0, self.debt - (now - self.stamp) * self.rate)
 
 
+def _counter(rule: Rule, replicas: int) -> _Counter:
+    return (_TokenBucket if rule.algorithm == "token-bucket" else _Window)(rule, replicas)
+
+
 class LocalCounters:
     """Counts in this process alone, on the monotonic clock. Threads may share it."""
 
@@ -119,6 +123,5 @@ class LocalCounters:
         if known is None or known[0] != rules:
             if len(self._counters) >= MOST and known is None:
                 del self._counters[next(iter(self._counters))]
-            made = [(_TokenBucket if rule.algorithm == "token-bucket" else _Window)(rule, self._replicas) for rule in rules.all]
-            known = self._counters[counter] = (rules, made)
+            known = self._counters[counter] = (rules, [_counter(rule, self._replicas) for rule in rules.all])
         return known[1]

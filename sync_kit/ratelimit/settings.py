@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Hashable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from sync_kit.errors import ConfigurationError
 from sync_kit.options import Seconds, choice, label, seconds, shown, whole
 from sync_kit.ratelimit.local import LocalCounters
-from sync_kit.ratelimit.rule import Rule
 from sync_kit.ratelimit.rules import Rules, read_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sync_kit.ratelimit.events import Event
+    from sync_kit.ratelimit.rule import Rule
 
     RulesOf = Callable[[str], "str | Rule | Iterable[str | Rule]"]
     Exempt = Callable[[str], bool] | Container[str]
@@ -40,7 +38,8 @@ class Settings:
         observers: Iterable[Callable[[Event], object]],
     ) -> None:
         self.name = label("the name of a limiter", name)
-        self.fixed, self._rules_of = (rules, None) if isinstance(rules, Rules) else (None, rules)
+        self.fixed: Rules | None = rules if isinstance(rules, Rules) else None
+        self._rules_of: RulesOf | None = None if isinstance(rules, Rules) else rules
         self._read: dict[object, Rules] = {}
         self.on_error = choice("on_error", on_error, POLICIES)
         self.local = LocalCounters(whole("replicas", replicas, least=1)) if on_error == "local" else None
@@ -61,9 +60,11 @@ class Settings:
 
     def _dynamic(self, key: str) -> Rules:
         assert self._rules_of is not None
-        given = self._rules_of(key)
-        if not isinstance(given, (str, Rule)):
+        given: Any = self._rules_of(key)
+        if isinstance(given, Iterable) and not isinstance(given, str):
             given = tuple(given)
+        if not isinstance(given, Hashable):
+            return read_rules(given)
         known = self._read.get(given)
         if known is None:
             if len(self._read) >= _REMEMBERED:

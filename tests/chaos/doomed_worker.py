@@ -18,19 +18,19 @@ from tests.jobs.conftest import Note
 
 def doom(call: int, when: str) -> None:
     """Let the N-th script call of this process be its last."""
-    original, made = AsyncioDriver._eval, [0]
+    original, made = AsyncioDriver._call, [0]
 
-    async def counted(self: Any, effect: Any) -> Any:
+    def counted(self: Any, effect: Any, packed: bytes) -> asyncio.Future[Any]:
         made[0] += 1
         last = made[0] == call
         if last and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        reply = await original(self, effect)
+        outcome = original(self, effect, packed)
         if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return reply
+            outcome.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        return outcome
 
-    AsyncioDriver._eval = counted  # type: ignore[method-assign]
+    AsyncioDriver._call = counted  # type: ignore[method-assign]
 
 
 async def main(url: str, namespace: str) -> None:

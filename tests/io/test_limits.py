@@ -88,7 +88,7 @@ async def test_replies_after_the_deadline_reach_nobody_else(own_server, namespac
             for number in range(15):
                 tasks.start_soon(give_up, number)
                 tasks.start_soon(wait, number)
-            await anyio.sleep(0.09)
+            await anyio.sleep(0.15)
             for number in range(15, 20):
                 tasks.start_soon(wait, number)
             await anyio.sleep(0.02)

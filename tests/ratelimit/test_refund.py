@@ -36,7 +36,7 @@ def limit(kit, clock):
 
 
 def spend_and_refund(limiter, clock, calls, key):
-    """Check, and at some calls refund the oldest decision that is left; returns the decisions by time, and those kept."""
+    """Check, and at some calls refund the oldest decision that is left; yields what happens."""
     spent = []
     for pause, cost, give_back in calls:
         clock.step(pause)

@@ -126,7 +126,9 @@ def test_options_out_of_bounds_are_refused(options, why):
 
 
 def test_a_precision_too_fine_for_the_window_is_refused():
-    with pytest.raises(ConfigurationError, match=r"precision must leave 5 ms to a bucket: at most 100 in 0.5 s, not 101"):
+    with pytest.raises(
+        ConfigurationError, match=r"precision must leave 5 ms to a bucket: at most 100 in 0.5 s, not 101"
+    ):
         Rule(1, 0.5, precision=101)
     assert Rule(1, 0.5, precision=100).width_ms == 5
 

@@ -41,6 +41,10 @@ def test_the_limit_is_exact_and_the_refusal_honest(ask, kit):
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["status"] == 429
     assert refused.json()["title"] == "Too Many Requests"
+    assert refused.json()["type"].endswith("#quota-exceeded")
+    assert refused.json()["violated-policies"] == ["3/minute"]
+    assert refused.headers["ratelimit-policy"] == '"3/minute";q=3;w=60'
+    assert refused.headers["ratelimit"].startswith('"3/minute";r=0;t=')
 
 
 def test_one_budget_for_the_whole_app(ask, kit):

@@ -1,0 +1,94 @@
+"""A decision in the words of HTTP: header fields and the body of a refusal. Knows no framework.
+
+Sources: `Retry-After` RFC 9110 section 10.2.3, structured fields RFC 9651, problem details RFC 9457, and
+`RateLimit`, `RateLimit-Policy` and the problem types draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sync_kit.ratelimit.decision import Decision
+
+__all__ = ["PROBLEM_TYPE", "header_fields", "problem_body", "retry_after_field"]
+
+PROBLEM_TYPE = "application/problem+json"
+"""The media type of `problem_body`."""
+
+_TYPES = "https://iana.org/assignments/http-problem-types#"
+_MOST = 999_999_999_999_999
+"""The biggest integer of a structured field."""
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def header_fields(decision: Decision, *, legacy: bool = False) -> dict[str, str]:
+    """The response fields that tell a client of its limits.
+
+    Always `RateLimit-Policy` (what is allowed: `"burst";q=100;w=60`) and `RateLimit` (what is left:
+    `"burst";r=50;t=30`), with an item for each rule; on a refusal `Retry-After`. A decision that was made
+    without counting (`on_error`, `exempt`) knows no numbers: then there is at most `Retry-After`.
+
+    Args:
+        legacy: also `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds from now) of the deciding rule.
+    """
+    fields = {}
+    if decision.limited and (after := retry_after_field(decision.retry_after)) is not None:
+        fields["Retry-After"] = after
+    if decision.decided_by in ("on_error", "exempt"):
+        return fields
+    states = [(_string(state.rule.name), state) for state in decision.states]
+    fields["RateLimit-Policy"] = ", ".join(
+        f"{name};q={_integer(state.rule.capacity)};w={_integer(state.rule.window)}" for name, state in states
+    )
+    fields["RateLimit"] = ", ".join(
+        f"{name};r={_integer(state.remaining)};t={_integer(state.reset_in)}" for name, state in states
+    )
+    if legacy:
+        fields["X-RateLimit-Limit"] = str(decision.limit)
+        fields["X-RateLimit-Remaining"] = str(decision.remaining)
+        fields["X-RateLimit-Reset"] = _integer(decision.reset_in)
+    return fields
+
+
+def retry_after_field(seconds: float) -> str | None:
+    """`Retry-After` for a wait: whole seconds, rounded up, at least 1; None for a wait without end."""
+    return str(max(1, math.ceil(seconds))) if math.isfinite(seconds) else None
+
+
+def problem_body(decision: Decision) -> dict[str, Any]:
+    """The problem (RFC 9457) to answer a refused request with, under status 429 and `PROBLEM_TYPE`."""
+    if decision.decided_by == "on_error":
+        return {
+            "type": f"{_TYPES}temporary-reduced-capacity",
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail": f"Limits cannot be counted at the moment. {_again(decision)}",
+        }
+    violated = [state.rule.name for state in decision.states if state.retry_after > 0]
+    return {
+        "type": f"{_TYPES}quota-exceeded",
+        "title": "Too Many Requests",
+        "status": 429,
+        "detail": f"The limit of {decision.limit} is reached. {_again(decision)}",
+        "violated-policies": violated,
+    }
+
+
+def _again(decision: Decision) -> str:
+    if math.isinf(decision.retry_after):
+        return "The request asks for more than is ever allowed."
+    return f"Try again in {decision.retry_after:.1f} seconds."
+
+
+def _string(text: str) -> str:
+    """A string of structured fields: printable ASCII in quotes."""
+    plain = _UNPRINTABLE.sub("?", text)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _integer(number: float) -> str:
+    """An integer of structured fields, rounded up: a client that waits so long waits long enough."""
+    return str(min(math.ceil(number), _MOST))
