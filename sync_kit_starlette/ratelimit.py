@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from sync_kit import RateLimiter
+from sync_kit import ConfigurationError, RateLimiter
 from sync_kit.options import refuse_unknown
+from sync_kit.ratelimit import TrustedProxies, group_address
+from sync_kit.ratelimit import client_address as address_of
 from sync_kit.ratelimit.headers import header_fields, problem_body
 from sync_kit_starlette._endpoints import around
 from sync_kit_starlette._problems import respond
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import Literal
 
     from starlette.responses import Response
@@ -23,17 +25,36 @@ if TYPE_CHECKING:
 
     from sync_kit import Decision, SyncKit
     from sync_kit.options import Seconds
+    from sync_kit.ratelimit import Rule
 
     Key = str | int
     KeyOf = Callable[[Request], Key | Awaitable[Key]]
-    OnError = Literal["raise", "allow", "deny"]
+    OnError = Literal["raise", "allow", "deny", "local"]
+    Proxies = TrustedProxies | Iterable[str]
 
-OPTIONS = ("rule", "limit", "window", "key", "name", "on_error", "kit")
+OPTIONS = ("limit", "window", "key", "trusted_proxies", "name", "on_error", "replicas", "shadow", "kit")
 
 
-def client_address(request: Request) -> str:
-    """The default key: the address of the peer. No forwarding header is believed."""
-    return request.client.host if request.client else "unknown"
+def client_address(request: Request, trusted_proxies: TrustedProxies | None = None) -> str:
+    """The address that a request is counted on: its peer's. IPv6 is grouped to /64, the network of one site.
+
+    No forwarding header is believed, unless the peer is one of `trusted_proxies`
+    (`sync_kit.ratelimit.TrustedProxies`): then the one header that they write is.
+    """
+    peer = request.client.host if request.client else None
+    return group_address(address_of(peer, trusted_proxies, request.headers.getlist))
+
+
+def _key_of(key: KeyOf | None, trusted_proxies: Proxies | None) -> KeyOf:
+    if trusted_proxies is None:
+        return key or client_address
+    if key is not None:
+        raise ConfigurationError(
+            "trusted_proxies= belongs to the default key: in a key= of your own call "
+            "client_address(request, TrustedProxies([...]))"
+        )
+    trusted = trusted_proxies if isinstance(trusted_proxies, TrustedProxies) else TrustedProxies(trusted_proxies)
+    return lambda request: client_address(request, trusted)
 
 
 class RateLimitMiddleware:
@@ -43,11 +64,15 @@ class RateLimitMiddleware:
     `Retry-After`. WebSockets pass unlimited. When the app shuts down, the clients of its kit are closed.
 
     Args:
-        rule: a text such as `"100/minute"`; or
+        rules (positional): texts such as `"100/minute"`, decided together; or
         limit, window: requests, and seconds (60 if not given).
-        key: who is counted: a function of the request, sync or async; the peer's address if not given.
+        key: who is counted: a function of the request, sync or async; `client_address` if not given.
+        trusted_proxies: whose word on the client's address the default key believes: addresses and networks
+            (`X-Forwarded-For`), or a `TrustedProxies`.
         name: the name of the limiter.
-        on_error: what to do when Redis cannot be asked: `"allow"` (logged), `"deny"` or `"raise"`.
+        on_error: what to do when Redis cannot be asked: `"allow"` (logged), `"deny"`, `"raise"`, or `"local"`:
+            count in this process, every limit divided by `replicas`.
+        shadow: only watch: refuse nothing.
         kit: where to count; the default kit if not given.
 
     Raises:
@@ -58,13 +83,15 @@ class RateLimitMiddleware:
         self,
         app: ASGIApp,
         /,
-        rule: str | None = None,
-        *,
+        *rules: str | Rule,
         limit: int | None = None,
         window: Seconds | None = None,
-        key: KeyOf = client_address,
+        key: KeyOf | None = None,
+        trusted_proxies: Proxies | None = None,
         name: str = "http",
         on_error: OnError = "allow",
+        replicas: int = 1,
+        shadow: bool = False,
         kit: SyncKit | None = None,
         **unknown: Never,
     ) -> None:
@@ -72,8 +99,10 @@ class RateLimitMiddleware:
         if limit is not None and window is None:
             window = 60.0
         self.app = app
-        self.limiter = RateLimiter(name, *filter(None, (rule,)), limit=limit, window=window, on_error=on_error, kit=kit)
-        self._key = key
+        self.limiter = RateLimiter(
+            name, *rules, limit=limit, window=window, on_error=on_error, replicas=replicas, shadow=shadow, kit=kit
+        )
+        self._key = _key_of(key, trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
@@ -95,13 +124,15 @@ class RateLimitMiddleware:
 
 
 def rate_limited(
-    rule: str | None = None,
-    *,
+    *rules: str | Rule,
     limit: int | None = None,
     window: Seconds | None = None,
-    key: KeyOf = client_address,
+    key: KeyOf | None = None,
+    trusted_proxies: Proxies | None = None,
     name: str | None = None,
     on_error: OnError = "allow",
+    replicas: int = 1,
+    shadow: bool = False,
     kit: SyncKit | None = None,
     **unknown: Never,
 ) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
@@ -117,13 +148,16 @@ def rate_limited(
         ConfigurationError: when it is applied, if an argument is wrong.
     """
     refuse_unknown("rate_limited", unknown, OPTIONS)
+    key_of = _key_of(key, trusted_proxies)
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         title = name or f"{handler.__module__}.{handler.__qualname__}"
-        limiter = RateLimiter(title, *filter(None, (rule,)), limit=limit, window=window, on_error=on_error, kit=kit)
+        limiter = RateLimiter(
+            title, *rules, limit=limit, window=window, on_error=on_error, replicas=replicas, shadow=shadow, kit=kit
+        )
 
         async def step(request: Request, call: Callable[[], Awaitable[Any]]) -> Any:
-            return await ask(limiter, key, request) or await call()
+            return await ask(limiter, key_of, request) or await call()
 
         return around(handler, step)
 

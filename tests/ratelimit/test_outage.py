@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 import anyio
 import pytest
@@ -156,7 +157,7 @@ async def restart(server):
 async def test_under_load_every_check_ends_in_time_and_redis_decides_again(kit, face, server, policy, trouble):
     limiter = face(RateLimiter("api", "1000000/hour", on_error=policy, kit=kit))
     assert await outcome(limiter) == "redis"
-    seen = []
+    seen: list[str] = []
     async with anyio.create_task_group() as group:
         for _ in range(4):
             group.start_soon(hammer, limiter, 1.2, seen)
@@ -216,7 +217,7 @@ async def test_reset_and_refund_raise_whatever_the_policy(kit, face, server):
 
 
 async def test_observers_hear_of_errors_and_of_the_breaker_once(kit, face, paused, server):
-    heard = []
+    heard: list[Any] = []
     limiter = face(RateLimiter("api", "10/hour", on_error="allow", deadline=0.05, observers=[heard.append], kit=kit))
     await paused(limiter)
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def limit(kit, clock):
 
 def spend_and_refund(limiter, clock, calls, key):
     """Check, and at some calls refund the oldest decision that is left; yields what happens."""
-    spent = []
+    spent: list[Any] = []
     for pause, cost, give_back in calls:
         clock.step(pause)
         if give_back and spent:
@@ -68,7 +69,8 @@ def test_after_a_refund_a_window_is_as_if_nothing_had_been_spent(limit, clock, r
 @thorough
 @given(calls=calls)
 def test_a_refund_never_breaks_the_bound_of_a_window(limit, clock, rules, calls):
-    limiter, key, kept = limit(rules), next(numbers), {}
+    limiter, key = limit(rules), next(numbers)
+    kept: dict[str, tuple[int, int]] = {}
     for what, at, decision in spend_and_refund(limiter, clock, calls, key):
         if what == "spend":
             kept[decision.receipt.id] = (at, decision.cost)
@@ -82,7 +84,8 @@ def test_a_refund_never_breaks_the_bound_of_a_window(limit, clock, rules, calls)
 @thorough
 @given(calls=calls)
 def test_a_refund_never_breaks_the_bound_of_a_token_bucket(limit, clock, rule, calls):
-    limiter, key, kept = limit([rule]), next(numbers), {}
+    limiter, key = limit([rule]), next(numbers)
+    kept: dict[str, tuple[int, int]] = {}
     for what, at, decision in spend_and_refund(limiter, clock, calls, key):
         if what == "spend":
             kept[decision.receipt.id] = (at, decision.cost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ async def test_exempt_keys_are_neither_limited_nor_counted(kit, face, client, ex
     assert (await limiter.check("u")).decided_by == "redis"
 
 
-PLANS = {"free": "2/hour", "pro": ["5/hour", Rule(100, 86400)], "none": Rule(1, 3600)}
+PLANS: dict[str, Any] = {"free": "2/hour", "pro": ["5/hour", Rule(100, 86400)], "none": Rule(1, 3600)}
 
 
 async def test_rules_may_depend_on_the_key(kit, face):
@@ -118,7 +119,7 @@ async def test_many_keys_after_the_server_forgot_its_scripts(kit, face, client):
 
 
 async def test_observers_are_told_of_every_decision_with_few_words(kit, face):
-    heard = []
+    heard: list[Any] = []
     limiter = face(RateLimiter("api", "1/second", "2/hour", exempt=["admin"], observers=[heard.append], kit=kit))
     for key in ("u", "u", "u", "admin"):
         await limiter.check(key)
@@ -135,7 +136,7 @@ async def test_observers_are_told_of_every_decision_with_few_words(kit, face):
 
 
 async def test_a_shadow_tells_observers_so(kit, face):
-    heard = []
+    heard: list[Any] = []
     limiter = face(RateLimiter("api", "1/hour", shadow=True, observers=[heard.append], kit=kit))
     await limiter.check("u")
     await limiter.check("u")
@@ -146,7 +147,7 @@ async def test_an_observer_that_fails_is_logged_and_changes_nothing(kit, face, c
     def broken(event):
         raise ValueError("boom")
 
-    heard = []
+    heard: list[Any] = []
     limiter = face(RateLimiter("api", "1/hour", observers=[broken, heard.append], kit=kit))
     with caplog.at_level(logging.ERROR, "sync_kit"):
         assert (await limiter.check("u")).allowed

@@ -15,16 +15,17 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from sync_kit import ConfigurationError, SyncKit, Unavailable
-from sync_kit_starlette import RateLimitMiddleware, rate_limited
+from sync_kit.ratelimit import TrustedProxies
+from sync_kit_starlette import RateLimitMiddleware, client_address, rate_limited
 
 
 async def home(request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-def app_with(kit, *, routes=None, **options) -> Starlette:
+def app_with(kit, *rules, routes=None, **options) -> Starlette:
     app = Starlette(routes=routes or [Route("/", home)])
-    app.add_middleware(RateLimitMiddleware, kit=kit, **options)
+    app.add_middleware(RateLimitMiddleware, *rules, kit=kit, **options)
     return app
 
 
@@ -48,7 +49,7 @@ def test_the_limit_is_exact_and_the_refusal_honest(ask, kit):
 
 
 def test_one_budget_for_the_whole_app(ask, kit):
-    client = ask(app_with(kit, rule="2/minute", routes=[Route("/a", home), Route("/b", home)]))
+    client = ask(app_with(kit, "2/minute", routes=[Route("/a", home), Route("/b", home)]))
     assert codes(client, "/a", "/b", "/a", "/missing") == [200, 200, 429, 429]
 
 
@@ -69,6 +70,39 @@ def test_forwarding_headers_are_not_believed(ask, kit):
     client = ask(app_with(kit, limit=1))
     assert codes(client, "/", headers={"x-forwarded-for": "1.1.1.1", "forwarded": "for=1.1.1.1"}) == [200]
     assert codes(client, "/", headers={"x-forwarded-for": "2.2.2.2", "forwarded": "for=2.2.2.2"}) == [429]
+
+
+def test_trusted_proxies_say_who_the_client_is(server):
+    async def who(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(client_address(request, TrustedProxies(["10.0.0.0/8"])))
+
+    def asked(peer, **headers):
+        with TestClient(Starlette(routes=[Route("/", who)]), client=(peer, 1234)) as client:
+            return client.get("/", headers=headers).text
+
+    assert asked("10.0.0.1", **{"x-forwarded-for": "6.6.6.6, 203.0.113.7, 10.0.0.2"}) == "203.0.113.7"
+    assert asked("203.0.113.9", **{"x-forwarded-for": "6.6.6.6"}) == "203.0.113.9"
+    assert asked("2001:db8:1:2:3::4") == "2001:db8:1:2::/64"
+    assert asked("testclient") == "testclient"
+
+
+def test_behind_a_proxy_each_client_has_a_budget_and_cannot_choose_it(kit):
+    app = app_with(kit, limit=1, trusted_proxies=["10.0.0.0/8"])
+    with TestClient(app, client=("10.0.0.1", 1234)) as client:
+        assert codes(client, "/", "/", headers={"x-forwarded-for": "203.0.113.7"}) == [200, 429]
+        assert codes(client, "/", headers={"x-forwarded-for": "1.1.1.1, 203.0.113.7"}) == [429]
+        assert codes(client, "/", headers={"x-forwarded-for": "203.0.113.8"}) == [200]
+
+
+def test_several_rules_are_one_decision(ask, kit):
+    client = ask(app_with(kit, "2/minute", "3/hour"))
+    assert codes(client, "/", "/", "/") == [200, 200, 429]
+    assert client.get("/").json()["violated-policies"] == ["2/minute"]
+
+
+def test_a_shadow_lets_everybody_pass(ask, kit):
+    client = ask(app_with(kit, limit=1, shadow=True))
+    assert codes(client, "/", "/", "/") == [200, 200, 200]
 
 
 def test_streams_and_websockets_pass_untouched(ask, kit):
@@ -98,8 +132,10 @@ def test_streams_and_websockets_pass_untouched(ask, kit):
         ({"limit": 0}, "limit must be from 1"),
         ({"limit": True}, "whole number"),
         ({"limit": 1, "window": float("nan")}, "window must be seconds"),
-        ({"rule": "5 a minute"}, "is not a rate limit"),
-        ({"rule": "5/minute", "limit": 5}, "not both"),
+        ({"rule": "5/minute"}, "has no option 'rule'"),
+        ({"limit": 5, "trusted_proxies": ["*"]}, "it would trust everybody|everybody, so every client could choose"),
+        ({"limit": 5, "trusted_proxies": ["::1"], "key": str}, "trusted_proxies= belongs to the default key"),
+        ({"limit": 5, "replicas": 2}, 'replicas=2 belongs to on_error="local"'),
         ({"limits": 5}, "did you mean 'limit'"),
         ({"limit": 5, "on_error": "ignore"}, "on_error must be one of"),
     ],
@@ -108,6 +144,14 @@ def test_streams_and_websockets_pass_untouched(ask, kit):
 def test_wrong_configuration_is_refused_when_the_app_starts(kit, options, message):
     with pytest.raises(ConfigurationError, match=message):
         app_with(kit, **options).build_middleware_stack()
+
+
+def test_wrong_rules_are_refused_when_the_app_starts(kit):
+    for rules, message in [(["5 a minute"], "is not a rate limit"), (["5/minute", "6/minute"], "the same window")]:
+        with pytest.raises(ConfigurationError, match=message):
+            app_with(kit, *rules).build_middleware_stack()
+    with pytest.raises(ConfigurationError, match="not both"):
+        app_with(kit, "5/minute", limit=5).build_middleware_stack()
 
 
 @pytest.mark.parametrize(("on_error", "code"), [("allow", 200), ("deny", 429)])

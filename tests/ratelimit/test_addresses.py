@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_kit import ConfigurationError
-from sync_kit.ratelimit import client_address as module
-from sync_kit.ratelimit.client_address import (
+from sync_kit.ratelimit import addresses as module
+from sync_kit.ratelimit.addresses import (
     MAX_ENTRY,
     MAX_HOPS,
     TrustedProxies,
