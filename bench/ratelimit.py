@@ -183,20 +183,23 @@ def fastapi_limiter01():
     return make
 
 
-def sync_kit_async():
-    from sync_kit import RateLimiter, SyncKit
+def sync_kit_async(*more, **options):
+    def build():
+        from sync_kit import RateLimiter, SyncKit
 
-    kit = SyncKit(URL)
+        kit = SyncKit(URL)
 
-    async def make(limit):
-        limiter = RateLimiter("bench", limit=limit, window=HOUR, kit=kit)
+        async def make(limit):
+            limiter = RateLimiter("bench", f"{limit}/hour", *more, kit=kit, **options)
 
-        async def check(key):
-            return (await limiter.check(key)).allowed
+            async def check(key):
+                return (await limiter.check(key)).allowed
 
-        return check
+            return check
 
-    return make
+        return make
+
+    return build
 
 
 # ---- sync peers
@@ -280,7 +283,10 @@ def django_ratelimit():
 
 
 ASYNC = {
-    "sync_kit": ("ours", sync_kit_async),
+    "sync_kit": ("ours", sync_kit_async()),
+    "sync_kit-two-rules": ("ours", sync_kit_async("1000000/day")),
+    "sync_kit-tokens": ("ours", sync_kit_async("1000000/day/burst=1000000")),
+    "sync_kit-no-deny-cache": ("ours", sync_kit_async(deny_cache=False)),
     "raw-redispy": ("rl", raw_redispy),
     "raw-redispy-autopipe": ("rl", raw_autopipe),
     "raw-miniclient": ("rl", raw_mini),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,17 @@ def client_address(request: Request, trusted_proxies: TrustedProxies | None = No
     No forwarding header is believed, unless the peer is one of `trusted_proxies`
     (`sync_kit.ratelimit.TrustedProxies`): then the one header that they write is.
     """
-    peer = request.client.host if request.client else None
+    client = request.scope.get("client")
+    peer = client[0] if client else None
+    if trusted_proxies is None:
+        return _of_peer(peer)
     return group_address(address_of(peer, trusted_proxies, request.headers.getlist))
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_peer(peer: str | None) -> str:
+    """Reading an address takes longer than the rest of the middleware, and peers come again."""
+    return group_address(address_of(peer))
 
 
 def _key_of(key: KeyOf | None, trusted_proxies: Proxies | None) -> KeyOf:
