@@ -52,10 +52,10 @@ _shared: weakref.WeakKeyDictionary[SyncKit, Shared] = weakref.WeakKeyDictionary(
 class Take(Eval):
     """The call of `take.lua`, and what is needed to read its answer."""
 
-    __slots__ = ("asked", "cost", "counter", "key", "rules", "spend")
+    __slots__ = ("age", "asked", "cost", "counter", "key", "rules", "spend")
 
     def __init__(
-        self, counter: str, key: str, rules: Rules, cost: int, spend: bool, deadline: float, asked: float
+        self, counter: str, key: str, rules: Rules, cost: int, spend: bool, deadline: float, asked: float, age: int
     ) -> None:
         self.script, self.keys, self.args = TAKE, (counter,), rules.call(cost, spend)
         self.deadline, self.repeat = deadline, False
@@ -65,6 +65,7 @@ class Take(Eval):
         self.cost = cost
         self.spend = spend
         self.asked = asked
+        self.age = age
 
 
 class Checks:
@@ -111,15 +112,19 @@ class Checks:
         counter = self._counter(decision.key, receipt.rules)
         marker = f"{counter}:r{receipt.id}"
         args = (receipt.era, receipt.spent_at, receipt.cost, *receipt.rules.args)
-        reply = yield Eval(REFUND, (counter, marker), args, repeat=True)
-        self.shared.denials.forget(counter)
+        try:
+            reply = yield Eval(REFUND, (counter, marker), args, repeat=True)
+        finally:
+            self.shared.denials.forget(counter)
         return bool(reply[0] == b"ok")
 
     def reset(self, key: str | int) -> Flow[None]:
         """Give a key its whole limit back."""
         counter = self.counter_of(key)
-        yield Eval(FORGET, (counter,), (), repeat=True)
-        self.shared.denials.forget(counter)
+        try:
+            yield Eval(FORGET, (counter,), (), repeat=True)
+        finally:
+            self.shared.denials.forget(counter)
 
     def counter_of(self, key: str | int) -> str:
         """The Redis key of what `key` has spent."""
@@ -146,7 +151,7 @@ class Checks:
             known = self._denials.known(counter, rules, cost, settings.shadow, now)
             if known is not None:
                 return known
-        ask = Take(counter, str(key), rules, cost, spend, settings.deadline, now)
+        ask = Take(counter, str(key), rules, cost, spend, settings.deadline, now, self.shared.denials.age)
         return ask if self._breaker.lets_pass(now) else self._instead(ask, self._still_away())
 
     def _settled(self, ask: Take, reply: Any) -> Decision:
@@ -159,7 +164,7 @@ class Checks:
             self._recovered()
         decision = self._decide(reply, ask.rules, ask.key, ask.cost, "redis", spent=ask.spend)
         if self._denials is not None and ask.spend and reply[0] == b"limited":
-            self._denials.learn(ask.counter, ask.rules, decision, reply, ask.asked)
+            self._denials.learn(ask.counter, ask.rules, decision, reply, ask.asked, ask.age)
         return decision
 
     def _decide(

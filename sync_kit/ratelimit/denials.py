@@ -49,11 +49,16 @@ class _Denial:
 
 
 class Denials:
-    """The refusals known in this process, by counter. Threads may share it."""
+    """The refusals known in this process, by counter. Threads may share it.
 
-    __slots__ = ("_known", "_lock")
+    Attributes:
+        age: grows with every `forget`; what was asked at another age may be about what is no more.
+    """
+
+    __slots__ = ("_known", "_lock", "age")
 
     def __init__(self) -> None:
+        self.age = 0
         self._known: dict[str, tuple[Rules, int, _Denial]] = {}
         self._lock = threading.Lock()
 
@@ -69,20 +74,19 @@ class Denials:
         if cost < least or denial.decision.shadow is not shadow or (of is not rules and of != rules):
             return None
         if now >= denial.until:
-            self.forget(counter)
             return None
         if now >= denial.ask_at:
             denial.ask_at = now + ASK_AGAIN  # this caller asks; the others are still refused meanwhile
             return None
         return denial.at(rules, cost, now)
 
-    def learn(self, counter: str, rules: Rules, decision: Decision, reply: list[Any], asked: float) -> None:
-        """Remember a refusal of a call that was sent at `asked`: before the server decided, so it ends early here."""
+    def learn(self, counter: str, rules: Rules, decision: Decision, reply: list[Any], asked: float, age: int) -> None:
+        """Remember a refusal of a call that was sent at `asked`, before the server decided: so it ends early here."""
         waits = reply[4::3]
         wait = max(waits) / 1000 - _MARGIN if min(waits) >= 0 else ASK_AGAIN
-        if wait <= 0:
-            return
         with self._lock:
+            if wait <= 0 or age != self.age:
+                return
             if len(self._known) >= MOST and counter not in self._known:
                 del self._known[next(iter(self._known))]
             self._known[counter] = (rules, decision.cost, _Denial(decision, reply, asked, wait))
@@ -90,6 +94,7 @@ class Denials:
     def forget(self, counter: str) -> None:
         """Ask Redis again about `counter`."""
         with self._lock:
+            self.age += 1
             self._known.pop(counter, None)
 
 

@@ -105,6 +105,29 @@ async def test_reset_and_refund_are_felt_at_once(kit, face):
     assert (await limiter.check("u")).allowed
 
 
+def ended(flow, reply):
+    """What a flow returns when its effect is answered with `reply`."""
+    with pytest.raises(StopIteration) as stop:
+        flow.send(reply)
+    return stop.value.value
+
+
+async def test_a_refusal_that_was_under_way_during_a_reset_is_not_remembered(kit):
+    checks = RateLimiter("api", "3/hour", kit=kit).checks()
+    refusal = [b"limited", 1, 1_800_000_000_000, 0, 3_600_000, 3_600_000]
+    under_way, reset = checks.take("u", 1, True), checks.reset("u")
+    next(under_way)
+    next(reset)
+    ended(reset, [b"ok", 1])
+    assert ended(under_way, refusal).limited
+    afterwards = checks.take("u", 1, True)
+    assert next(afterwards).script.name == "take", "Redis is asked again"
+    assert ended(afterwards, refusal).limited
+    with pytest.raises(StopIteration) as stop:
+        next(checks.take("u", 1, True))
+    assert stop.value.value.decided_by == "cache"
+
+
 async def test_a_reset_elsewhere_is_felt_after_a_moment(kit, face, make_kit):
     limiter = face(RateLimiter("api", "3/hour", kit=kit))
     await limiter.check("u", cost=3)

@@ -234,6 +234,22 @@ async def test_many_tasks_admit_exactly_the_limit(kit, face):
     assert (len(allowed), sum(allowed)) == (120, 50)
 
 
+async def test_scripts_forgotten_in_the_middle_of_batches_lose_and_repeat_nothing(kit, face, client):
+    limiter = face(RateLimiter("api", "150/hour", "150/day", kit=kit, deny_cache=False))
+    allowed: list[bool] = []
+
+    async def ask(number):
+        if number % 10 == 0:
+            await anyio.to_thread.run_sync(client.script_flush)
+        many = [await limiter.check("u"), *await limiter.check_many(["u"] * 3)]
+        allowed.extend(decision.allowed for decision in many)
+
+    async with anyio.create_task_group() as group:
+        for number in range(60):
+            group.start_soon(ask, number)
+    assert (len(allowed), sum(allowed)) == (240, 150)
+
+
 async def test_namespaces_do_not_share_units(server, kit, face, hourly):
     await hourly.check("u", cost=3)
     other = SyncKit(server.url, namespace="another")
