@@ -85,7 +85,7 @@ class Address:
         return f"<Address {self.label}>"
 
     @property
-    def embedded(self) -> bool:
+    def resolves(self) -> bool:
         """Whether `resolve` has something to do before a connection can be made."""
         return self._embedded is not None
 
@@ -112,10 +112,30 @@ class Address:
         """In the child: another thread of the parent may have been at `resolve`."""
         self._resolving = threading.Lock()
 
-    def connection(self, timeout: float) -> sync_connection.AbstractConnection:
+    def connect(self, timeout: float) -> sync_connection.AbstractConnection:
+        """A new blocking connection, connected; replies may take `timeout` seconds. Raises one of `LOST`."""
+        self.resolve()
+        connection = self.connection(timeout)
+        try:
+            connection.connect()
+            self.check(connection)
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def check(self, connection: sync_connection.AbstractConnection) -> None:
+        """Raise one of `LOST` when a new connection leads to the wrong server."""
+
+    async def async_check(self, connection: async_connection.AbstractConnection) -> None:
+        """See `check`."""
+
+    def connection(self, timeout: float, **more: Any) -> sync_connection.AbstractConnection:
         """A new blocking connection, not yet connected; replies may take `timeout` seconds."""
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        made: sync_connection.AbstractConnection = self._make(0, **_QUIET_SYNC, socket_timeout=timeout, retry=retry)
+        made: sync_connection.AbstractConnection = self._make(
+            0, **_QUIET_SYNC, socket_timeout=timeout, retry=retry, **more
+        )
         return made
 
     def async_connection(self) -> async_connection.AbstractConnection:

@@ -6,26 +6,26 @@ import asyncio
 import contextvars
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
 from sync_kit._io.pipeline import Pipeline, open_connection
-from sync_kit._io.scripts import pack
-from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, unavailable
-from sync_kit.errors import SyncKitError
+from sync_kit._io.scripts import ASKING, Script, blpop
+from sync_kit._io.translate import DEMOTED, LOST, REPLIED, ConnectionLost, given, lost, outcome, sent_again
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
     from sync_kit._io.address import Address
     from sync_kit._io.blocking import BlockingDriver
 
+UNANSWERED = (ConnectionLost, asyncio.TimeoutError)
 _THREADS = 40
 
 
@@ -41,8 +41,11 @@ class AsyncDriver(Protocol):
         ...
 
 
-class _Driver(ABC):
+class BaseDriver(ABC):
+    """Performs flows; what an effect means is said below."""
+
     async def run(self, flow: Flow[T]) -> T:
+        """See `AsyncDriver`."""
         try:
             effect = next(flow)
         except StopIteration as stop:
@@ -62,10 +65,13 @@ class _Driver(ABC):
             flow.close()
 
     def perform(self, effect: Effect) -> Awaitable[Any]:
+        """Perform one effect; awaited, it is the answer."""
         if isinstance(effect, Eval):
             return self._eval(effect)
         if isinstance(effect, Pop):
             return self._pop(effect)
+        if isinstance(effect, Batch):
+            return self._batch(effect)
         return anyio.sleep(effect.seconds)
 
     @abstractmethod
@@ -74,8 +80,11 @@ class _Driver(ABC):
     @abstractmethod
     async def _pop(self, effect: Pop) -> bool: ...
 
+    @abstractmethod
+    async def _batch(self, effect: Batch) -> list[Any]: ...
 
-class AsyncioDriver(_Driver):
+
+class AsyncioDriver(BaseDriver):
     """For asyncio, with and without uvloop: calls of one turn of the loop share a write (see `pipeline`)."""
 
     def __init__(self, address: Address) -> None:
@@ -91,51 +100,87 @@ class AsyncioDriver(_Driver):
             await asyncio.wait([self._keeper])
         await asyncio.sleep(0)
 
+    def retire(self) -> None:
+        """Close what is idle now, and the rest as soon as it is. Later calls connect anew."""
+        self._pipeline.retire()
+        if self._keeper is not None:
+            self._keeper.cancel()
+
     async def _eval(self, effect: Eval) -> Any:
+        pipeline = self._pipeline
         try:
-            reply = await self._pipeline.call(
+            reply = await pipeline.call(
                 effect.script.call(effect.keys, effect.args), effect.deadline or self._address.timeout
             )
-        except (ConnectionLost, asyncio.TimeoutError) as error:
-            reply = await self._again(effect, error)
-        if isinstance(reply, UNKNOWN_SCRIPT):
-            reply = await self._whole(effect)
+        except UNANSWERED as error:
+            reply = error
         if isinstance(reply, Exception):
-            raise refused(effect, reply) from reply
+            return given((await self._answers(pipeline, (effect,), [reply]))[0])
         return reply
 
-    async def _again(self, effect: Eval, error: Exception) -> Any:
-        """A call that carries an id may be sent once more after its connection was lost."""
-        if not effect.repeat or not isinstance(error, ConnectionLost) or isinstance(error.__cause__, SyncKitError):
-            self._fail(effect, error)
-        return await self._whole(effect)
+    async def _batch(self, effect: Batch) -> list[Any]:
+        if not effect.calls:
+            await anyio.lowlevel.checkpoint()
+        pipeline = self._pipeline
+        return await self._answers(pipeline, effect.calls, await self._send(effect.calls, Script.call))
 
-    async def _whole(self, effect: Eval) -> Any:
-        timeout = effect.deadline or self._address.timeout
-        try:
-            return await self._pipeline.call(effect.script.whole(effect.keys, effect.args), timeout)
-        except (ConnectionLost, asyncio.TimeoutError) as error:
-            self._fail(effect, error)
+    async def _send(self, calls: Sequence[Eval], pack: Callable[..., bytes]) -> list[Any]:
+        """Send calls in one write; their replies, and as values what came instead of a reply."""
+        packed = [pack(call.script, call.keys, call.args) for call in calls]
+        futures = [
+            self._pipeline.call(each, call.deadline or self._address.timeout)
+            for each, call in zip(packed, calls, strict=True)
+        ]
+        return await asyncio.gather(*futures, return_exceptions=True)
 
-    def _fail(self, effect: Eval, error: Exception) -> NoReturn:
-        cause = error.__cause__ or error
-        if isinstance(cause, SyncKitError):
-            raise cause
-        raise unavailable(self._address.label, effect, cause) from cause
+    async def _answers(self, pipeline: Pipeline, calls: Sequence[Eval], replies: list[Any]) -> list[Any]:
+        """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""
+        again = [index for index, call in enumerate(calls) if sent_again(call, replies[index])]
+        if any(isinstance(replies[index], DEMOTED) for index in again):
+            self._leave(pipeline)
+        if again:
+            more = await self._send([calls[index] for index in again], Script.whole)
+            for index, reply in zip(again, more, strict=True):
+                replies[index] = reply
+        return [outcome(self._address.label, call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _leave(self, pipeline: Pipeline) -> None:
+        """Go on with a new connection, which may lead to another server; others may have done so already."""
+        if self._pipeline is pipeline:
+            pipeline.retire()
+            self._pipeline = Pipeline(self._address)
 
     async def _pop(self, effect: Pop) -> bool:
         """Blocking reads have connections of their own, so that nothing waits behind what waits."""
+        packed, limit = [blpop(effect.key, effect.seconds)], effect.seconds + self._address.timeout
+        reply = await self._alone(packed, limit)
+        if isinstance(reply, DEMOTED):
+            self._leave(self._pipeline)
+            await self._close_waiting()
+            reply = await self._alone(packed, limit)
+        return given(outcome(self._address.label, effect, reply)) is not None
+
+    async def asking(self, effect: Eval | Pop) -> Any:
+        """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
+        if isinstance(effect, Pop):
+            packed, limit = blpop(effect.key, effect.seconds), effect.seconds + self._address.timeout
+        else:
+            packed = effect.script.whole(effect.keys, effect.args)
+            limit = effect.deadline or self._address.timeout
+        answer = given(outcome(self._address.label, effect, await self._alone([ASKING, packed], limit)))
+        return answer is not None if isinstance(effect, Pop) else answer
+
+    async def _alone(self, packed: list[bytes], limit: float) -> Any:
+        """Send commands on a connection that is not shared; the last reply, or what came instead, as value."""
         try:
-            reply = await self._blpop(connection := await self._free(), effect)
+            reply = await _exchange(connection := await self._free(), packed, limit)
         except LOST as error:
-            raise unavailable(self._address.label, effect, error) from error
+            return lost(error)
         if self._keeper is None or self._keeper.done():  # closed meanwhile
             await connection.disconnect(nowait=True)
         else:
             self._waiting.append(connection)
-        if isinstance(reply, Exception):
-            raise refused(effect, reply) from reply
-        return reply is not None
+        return reply
 
     async def _free(self) -> AbstractConnection:
         """A connection on which nobody waits and that is still good, else a new one."""
@@ -153,20 +198,28 @@ class AsyncioDriver(_Driver):
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            while self._waiting:
-                await self._waiting.pop().disconnect(nowait=True)
+            await self._close_waiting()
 
-    async def _blpop(self, connection: AbstractConnection, effect: Pop) -> Any:
-        limit = effect.seconds + self._address.timeout
-        try:
-            await connection.send_packed_command(pack("BLPOP", effect.key, f"{effect.seconds:.3f}"), check_health=False)
-            with anyio.fail_after(limit):
-                return await connection.read_response(disable_decoding=True)
-        except REPLIED as error:
-            return error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
+    async def _close_waiting(self) -> None:
+        while self._waiting:
+            await self._waiting.pop().disconnect(nowait=True)
+
+
+async def _exchange(connection: AbstractConnection, packed: list[bytes], limit: float) -> Any:
+    """Send commands and read their replies; the last one, or the error that it is, as value."""
+    reply: Any = None
+    try:
+        await connection.send_packed_command(b"".join(packed), check_health=False)
+        with anyio.fail_after(limit):
+            for _ in packed:
+                try:
+                    reply = await connection.read_response(disable_decoding=True)
+                except REPLIED as error:
+                    reply = error
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return reply
 
 
 async def _silent(connection: AbstractConnection) -> bool:
@@ -178,7 +231,7 @@ async def _silent(connection: AbstractConnection) -> bool:
         return False
 
 
-class TrioDriver(_Driver):
+class TrioDriver(BaseDriver):
     """For trio, which redis-py does not know: effects run on the blocking driver, on threads.
 
     A thread is never abandoned: an acquire that runs after its clean-up would leave its key behind.
@@ -195,6 +248,10 @@ class TrioDriver(_Driver):
 
     async def _eval(self, effect: Eval) -> Any:
         return await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
+
+    async def _batch(self, effect: Batch) -> list[Any]:
+        answers: list[Any] = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
+        return answers
 
     async def _pop(self, effect: Pop) -> bool:
         came: bool = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._waits)

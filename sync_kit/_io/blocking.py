@@ -6,11 +6,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sync_kit._io.flow import Effect, Eval, Flow, Pop, T
-from sync_kit._io.scripts import pack
-from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, refused, timed_out, unavailable
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
+from sync_kit._io.scripts import ASKING, Script, blpop
+from sync_kit._io.translate import DEMOTED, LOST, REPLIED, UNKNOWN_SCRIPT, given, lost, outcome, sent_again, timed_out
+from sync_kit.errors import SyncKitError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from redis.connection import AbstractConnection
 
     from sync_kit._io.address import Address
@@ -45,9 +48,11 @@ class BlockingDriver:
     def perform(self, effect: Effect) -> Any:
         """Perform one effect and return what it answers."""
         if isinstance(effect, Eval):
-            return self._eval(effect)
+            return given(self._calls((effect,))[0])
         if isinstance(effect, Pop):
             return self._pop(effect)
+        if isinstance(effect, Batch):
+            return self._calls(effect.calls)
         return time.sleep(effect.seconds)
 
     def close(self) -> None:
@@ -56,49 +61,65 @@ class BlockingDriver:
             while idle:
                 idle.pop().disconnect()
 
-    def _eval(self, effect: Eval) -> Any:
-        timeout = effect.deadline or self.address.timeout
-        try:
-            return self._reply(effect, timeout)
-        except LOST as error:
-            if timed_out(error) or not effect.repeat:
-                raise unavailable(self.address.label, effect, error) from error
-        self.close()  # what broke one connection may just be breaking the idle ones
-        try:
-            return self._reply(effect, timeout)
-        except LOST as error:
-            raise unavailable(self.address.label, effect, error) from error
+    def _calls(self, calls: Sequence[Eval]) -> list[Any]:
+        """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""
+        replies = self._send(calls, Script.call)
+        again = [index for index, call in enumerate(calls) if sent_again(call, replies[index])]
+        if any(not isinstance(replies[index], UNKNOWN_SCRIPT) for index in again):
+            self.close()  # what broke one connection may just be breaking the idle ones
+        if again:
+            more = self._send([calls[index] for index in again], Script.whole)
+            for index, reply in zip(again, more, strict=True):
+                replies[index] = reply
+        return [outcome(self.address.label, call, reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _reply(self, effect: Eval, timeout: float) -> Any:
-        reply = self._exchange(effect.script.call(effect.keys, effect.args), timeout)
-        if isinstance(reply, UNKNOWN_SCRIPT):
-            reply = self._exchange(effect.script.whole(effect.keys, effect.args), timeout)
-        if isinstance(reply, Exception):
-            raise refused(effect, reply) from reply
-        return reply
+    def _send(self, calls: Sequence[Eval], pack: Callable[..., bytes]) -> list[Any]:
+        packed = [pack(call.script, call.keys, call.args) for call in calls]
+        timeout = max([call.deadline or self.address.timeout for call in calls], default=0)
+        return self._exchange(packed, timeout)
 
     def _pop(self, effect: Pop) -> bool:
-        seconds = min(effect.seconds, _POP_SLICE)
-        try:
-            reply = self._exchange(pack("BLPOP", effect.key, f"{seconds:.3f}"), _POP_SLICE + self.address.timeout)
-        except LOST as error:
-            raise unavailable(self.address.label, effect, error) from error
-        if isinstance(reply, Exception):
-            raise refused(effect, reply) from reply
-        return reply is not None
+        packed, limit = [self._blpop(effect)], _POP_SLICE + self.address.timeout
+        (reply,) = self._exchange(packed, limit)
+        if isinstance(reply, DEMOTED):
+            self.close()
+            (reply,) = self._exchange(packed, limit)
+        return given(outcome(self.address.label, effect, reply)) is not None
 
-    def _exchange(self, packed: bytes, timeout: float) -> Any:
+    def asking(self, effect: Eval | Pop) -> Any:
+        """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
+        if isinstance(effect, Pop):
+            packed, limit = self._blpop(effect), _POP_SLICE + self.address.timeout
+        else:
+            packed = effect.script.whole(effect.keys, effect.args)
+            limit = effect.deadline or self.address.timeout
+        answer = given(outcome(self.address.label, effect, self._exchange([ASKING, packed], limit)[1]))
+        return answer is not None if isinstance(effect, Pop) else answer
+
+    def _blpop(self, effect: Pop) -> bytes:
+        return blpop(effect.key, min(effect.seconds, _POP_SLICE))
+
+    def _exchange(self, packed: Sequence[bytes], timeout: float) -> list[Any]:
+        """Send commands in one write; their replies, and as values what came instead of a reply."""
+        replies: list[Any] = []
+        try:
+            if packed:
+                self._converse(packed, timeout, replies)
+        except (*LOST, SyncKitError) as error:
+            failure = error if timed_out(error) else lost(error)
+            replies += [failure] * (len(packed) - len(replies))
+        return replies
+
+    def _converse(self, packed: Sequence[bytes], timeout: float, replies: list[Any]) -> None:
         connection = self._take(timeout)
         try:
-            connection.send_packed_command([packed], check_health=False)
-            reply = connection.read_response(disable_decoding=True)
-        except REPLIED as error:
-            reply = error
+            connection.send_packed_command([b"".join(packed)], check_health=False)
+            for _ in packed:
+                replies.append(_read(connection))
         except BaseException:
             connection.disconnect()
             raise
         self._idle.setdefault(timeout, deque()).append(connection)
-        return reply
 
     def _take(self, timeout: float) -> AbstractConnection:
         """An idle connection that is still good, else a new one. Connections are kept by their time limit."""
@@ -108,10 +129,14 @@ class BlockingDriver:
             if _silent(connection):
                 return connection
             connection.disconnect()
-        self.address.resolve()
-        connection = self.address.connection(timeout)
-        connection.connect()
-        return connection
+        return self.address.connect(timeout)
+
+
+def _read(connection: AbstractConnection) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except REPLIED as error:
+        return error
 
 
 def _silent(connection: AbstractConnection) -> bool:

@@ -70,5 +70,18 @@ class Pop:
         self.seconds = max(seconds, 0.001)
 
 
-Effect = Eval | Sleep | Pop
+class Batch:
+    """Run several scripts in one round trip, in order (in a cluster: one for each node, in order there).
+
+    Answers with a list: for each call its reply, or the `SyncKitError` that it ended with. Each call has
+    its own deadline; blocking code waits for every single reply as long as the most patient call does.
+    """
+
+    __slots__ = ("calls",)
+
+    def __init__(self, calls: Sequence[Eval]) -> None:
+        self.calls = calls
+
+
+Effect = Eval | Sleep | Pop | Batch
 Flow = Generator[Effect, Any, T]

@@ -66,7 +66,7 @@ def test_every_scheme(url, expected, label):
 
 def test_an_embedded_url_starts_nothing_yet():
     address = from_url("embedded:///some/dir", "ns")
-    assert (address.kind, address.embedded, address.label) == ("embedded", True, "embedded:///some/dir")
+    assert (address.kind, address.resolves, address.label) == ("embedded", True, "embedded:///some/dir")
 
 
 @pytest.mark.parametrize(
