@@ -71,17 +71,22 @@ class BaseDriver(ABC):
         if isinstance(effect, Pop):
             return self._pop(effect)
         if isinstance(effect, Batch):
-            return self._batch(effect)
+            return self._batch(effect) if effect.calls else _nothing()
         return anyio.sleep(effect.seconds)
 
     @abstractmethod
-    async def _eval(self, effect: Eval) -> Any: ...
+    def _eval(self, effect: Eval) -> Awaitable[Any]: ...
 
     @abstractmethod
-    async def _pop(self, effect: Pop) -> bool: ...
+    def _pop(self, effect: Pop) -> Awaitable[bool]: ...
 
     @abstractmethod
-    async def _batch(self, effect: Batch) -> list[Any]: ...
+    def _batch(self, effect: Batch) -> Awaitable[list[Any]]: ...
+
+
+async def _nothing() -> list[Any]:
+    await anyio.lowlevel.checkpoint()
+    return []
 
 
 class AsyncioDriver(BaseDriver):
@@ -119,8 +124,6 @@ class AsyncioDriver(BaseDriver):
         return reply
 
     async def _batch(self, effect: Batch) -> list[Any]:
-        if not effect.calls:
-            await anyio.lowlevel.checkpoint()
         pipeline = self._pipeline
         return await self._answers(pipeline, effect.calls, await self._send(effect.calls, Script.call))
 

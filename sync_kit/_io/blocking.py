@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,8 @@ _POP_SLICE = 1.0
 """A thread waits no longer than this for a hint, so that it can be asked to end."""
 
 
-class BlockingDriver:
-    """Performs flows in the calling thread. May be shared by threads: a connection serves one call at a time."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._idle: dict[float, deque[AbstractConnection]] = {}
+class BlockingDriver(ABC):
+    """Performs flows in the calling thread. May be shared by threads."""
 
     def run(self, flow: Flow[T]) -> T:
         """Perform `flow` and return its result."""
@@ -48,20 +45,44 @@ class BlockingDriver:
     def perform(self, effect: Effect) -> Any:
         """Perform one effect and return what it answers."""
         if isinstance(effect, Eval):
-            return given(self._calls((effect,))[0])
+            return self._eval(effect)
         if isinstance(effect, Pop):
             return self._pop(effect)
         if isinstance(effect, Batch):
-            return self._calls(effect.calls)
+            return self._batch(effect.calls)
         return time.sleep(effect.seconds)
 
+    @abstractmethod
     def close(self) -> None:
         """Close every idle connection. The driver stays usable."""
+
+    @abstractmethod
+    def _eval(self, effect: Eval) -> Any: ...
+
+    @abstractmethod
+    def _pop(self, effect: Pop) -> bool: ...
+
+    @abstractmethod
+    def _batch(self, calls: Sequence[Eval]) -> list[Any]: ...
+
+
+class ServerDriver(BlockingDriver):
+    """For one server: a connection serves one call, or one batch, at a time."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._idle: dict[float, deque[AbstractConnection]] = {}
+
+    def close(self) -> None:
+        """See `BlockingDriver`."""
         for idle in self._idle.values():
             while idle:
                 idle.pop().disconnect()
 
-    def _calls(self, calls: Sequence[Eval]) -> list[Any]:
+    def _eval(self, effect: Eval) -> Any:
+        return given(self._batch((effect,))[0])
+
+    def _batch(self, calls: Sequence[Eval]) -> list[Any]:
         """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""
         replies = self._send(calls, Script.call)
         again = [index for index, call in enumerate(calls) if sent_again(call, replies[index])]
@@ -71,29 +92,29 @@ class BlockingDriver:
             more = self._send([calls[index] for index in again], Script.whole)
             for index, reply in zip(again, more, strict=True):
                 replies[index] = reply
-        return [outcome(self.address.label, call, reply) for call, reply in zip(calls, replies, strict=True)]
+        return [outcome(self._address.label, call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def _send(self, calls: Sequence[Eval], pack: Callable[..., bytes]) -> list[Any]:
         packed = [pack(call.script, call.keys, call.args) for call in calls]
-        timeout = max([call.deadline or self.address.timeout for call in calls], default=0)
+        timeout = max([call.deadline or self._address.timeout for call in calls], default=0)
         return self._exchange(packed, timeout)
 
     def _pop(self, effect: Pop) -> bool:
-        packed, limit = [self._blpop(effect)], _POP_SLICE + self.address.timeout
+        packed, limit = [self._blpop(effect)], _POP_SLICE + self._address.timeout
         (reply,) = self._exchange(packed, limit)
         if isinstance(reply, DEMOTED):
             self.close()
             (reply,) = self._exchange(packed, limit)
-        return given(outcome(self.address.label, effect, reply)) is not None
+        return given(outcome(self._address.label, effect, reply)) is not None
 
     def asking(self, effect: Eval | Pop) -> Any:
         """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
         if isinstance(effect, Pop):
-            packed, limit = self._blpop(effect), _POP_SLICE + self.address.timeout
+            packed, limit = self._blpop(effect), _POP_SLICE + self._address.timeout
         else:
             packed = effect.script.whole(effect.keys, effect.args)
-            limit = effect.deadline or self.address.timeout
-        answer = given(outcome(self.address.label, effect, self._exchange([ASKING, packed], limit)[1]))
+            limit = effect.deadline or self._address.timeout
+        answer = given(outcome(self._address.label, effect, self._exchange([ASKING, packed], limit)[1]))
         return answer is not None if isinstance(effect, Pop) else answer
 
     def _blpop(self, effect: Pop) -> bytes:
@@ -129,7 +150,7 @@ class BlockingDriver:
             if _silent(connection):
                 return connection
             connection.disconnect()
-        return self.address.connect(timeout)
+        return self._address.connect(timeout)
 
 
 def _read(connection: AbstractConnection) -> Any:

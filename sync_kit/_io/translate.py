@@ -120,6 +120,11 @@ def refused(label: str, effect: Eval | Pop, reply: BaseException) -> SyncKitErro
     return ServerError(f"Redis refused {_about(effect)}: {said}; {advice}")
 
 
+def unserved(label: str, effect: Eval | Pop, why: str) -> Unavailable:
+    """The error for a call that no node of a cluster takes."""
+    return Unavailable(f"{why} ({_about(effect)}; asked {label}): see `CLUSTER INFO`. The call was not carried out")
+
+
 def _word(error: BaseException) -> str:
     return _WORDS.get(type(error)) or str(error).partition(" ")[0]
 
