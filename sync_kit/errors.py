@@ -38,15 +38,17 @@ class ConfigurationError(SyncKitError):
 
 
 class Unavailable(SyncKitError):
-    """Redis could not be reached, or did not answer in time; the cause is chained.
+    """Redis could not be reached, did not answer in time, or said that it cannot serve now; the cause is chained.
 
-    The operation may or may not have happened. Repeating it is safe wherever the call carries an
-    id of its own (sending a job, acquiring and releasing a lock).
+    The operation may or may not have happened, unless the message says that it was not carried out: so
+    it is when Redis itself declined (loading, out of memory, a replica, a cluster that is down, ...).
+    Repeating it is safe wherever the call carries an id of its own (sending a job, acquiring and
+    releasing a lock).
     """
 
 
 class ServerError(SyncKitError):
-    """Redis answered with an error: wrong type of a key, no permission, out of memory, ...
+    """Redis answered with an error that waiting does not cure: wrong type of a key, no permission, ...
 
     The message names the operation and the key; the server's own words are chained.
     """

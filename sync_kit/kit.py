@@ -7,9 +7,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from sync_kit._io import address as addresses
-from sync_kit._io.aio import AsyncDriver, AsyncioDriver, TrioDriver
-from sync_kit._io.blocking import BlockingDriver
+from sync_kit._io import settings
+from sync_kit._io.drivers import async_driver, blocking_driver
 from sync_kit._io.keys import encode_part
 from sync_kit._io.loops import Loop, current_token
 from sync_kit.errors import ConfigurationError
@@ -18,6 +17,8 @@ from sync_kit.options import refuse_unknown
 if TYPE_CHECKING:
     from typing_extensions import Never, Self
 
+    from sync_kit._io.aio import AsyncDriver
+    from sync_kit._io.blocking import BlockingDriver
     from sync_kit._io.flow import Flow, T
 
 __all__ = ["SyncKit", "configure", "default_kit"]
@@ -43,11 +44,15 @@ class SyncKit:
 
     Args:
         url: `redis://`, `rediss://` (TLS), `unix://`, `valkey://`, `valkeys://` (TLS) or `embedded://`
-            (a server of one's own, see `sync_kit/_io/embedded/README.md`). Without it: `REDIS_URL`,
-            then `VALKEY_URL`, then `redis://localhost:6379/0`.
+            (a server of one's own, see `sync_kit/_io/embedded/README.md`). With `+cluster`, as in
+            `redis+cluster://host:port,host:port`, a Redis Cluster; with `+sentinel`, as in
+            `redis+sentinel://host:port,host:port/mymaster/0`, the primary that the sentinels know
+            (see `sync_kit/_io/README.md`). Without it: `REDIS_URL`, then `VALKEY_URL`, then
+            `redis://localhost:6379/0`.
         namespace: the first part of every key; separates applications that share a server.
-        client: a `redis.Redis` or `redis.asyncio.Redis` whose connection settings are taken over
-            instead of a url. The client itself is neither used nor changed.
+        client: a `redis.Redis` or `redis.asyncio.Redis`, also one made by `Sentinel.master_for`, or a
+            `RedisCluster`, whose connection settings are taken over instead of a url. The client itself
+            is neither used nor changed.
 
     Raises:
         ConfigurationError: the url, the client or the namespace cannot be used.
@@ -62,7 +67,7 @@ class SyncKit:
         encode_part(namespace)
         self.namespace = namespace
         self._address = self._read(url, client)
-        self._blocking = BlockingDriver(self._address)
+        self._blocking = blocking_driver(self._address)
         self._homes: dict[Any, Home] = {}
         self._last: Home | None = None
         self._lock = threading.Lock()
@@ -129,7 +134,7 @@ class SyncKit:
             self._prune()
             home = self._homes.get(token)
             if home is None:
-                home = self._homes[token] = Home(token, self._make_driver(token))
+                home = self._homes[token] = Home(token, async_driver(self._address, token, self._blocking))
         self._last = home
         return home
 
@@ -137,13 +142,10 @@ class SyncKit:
         for token in [token for token, home in self._homes.items() if home.loop.ended]:
             self._homes.pop(token, None)
 
-    def _make_driver(self, token: Any) -> AsyncDriver:
-        return AsyncioDriver(self._address) if Loop(token).is_asyncio else TrioDriver(self._blocking)
-
-    def _read(self, url: str | None, client: Any) -> addresses.Address:
+    def _read(self, url: str | None, client: Any) -> settings.Place:
         if client is not None:
-            return addresses.from_client(client)
-        return addresses.from_url(addresses.from_environment() if url is None else url, self.namespace)
+            return settings.from_client(client)
+        return settings.from_url(settings.from_environment() if url is None else url, self.namespace)
 
     def _after_fork(self) -> None:
         # The parent's connections stay referenced: closing them here would say goodbye in its name.
@@ -151,7 +153,7 @@ class SyncKit:
         self._last, self._lock = None, threading.Lock()
         self._homes = {}
         self._address.after_fork()
-        self._blocking = BlockingDriver(self._address)
+        self._blocking = blocking_driver(self._address)
 
 
 _kits: weakref.WeakSet[SyncKit] = weakref.WeakSet()

@@ -1,13 +1,12 @@
-"""Where the server is and how to connect to it: urls, supplied clients, the embedded server."""
+"""Where a server is and how to connect to it; `settings` reads that from urls and clients."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import os
 import threading
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -17,36 +16,29 @@ import redis.backoff
 import redis.connection as sync_connection
 import redis.retry
 
-from sync_kit.errors import ConfigurationError
-from sync_kit.options import refuse_unknown
+from sync_kit._io.translate import LOST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sync_kit._io.embedded import Attachment
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 2.0
 """Seconds to connect, unless the url or the client says otherwise."""
 TIMEOUT = 5.0
 """Seconds to wait for a reply, unless the url or the client says otherwise."""
 
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-    "embedded": "embedded",
-}
-_KINDS: dict[str, tuple[Any, Any]] = {
+KINDS: dict[str, tuple[Any, Any]] = {
     "tls": (sync_connection.SSLConnection, async_connection.SSLConnection),
     "unix": (sync_connection.UnixDomainSocketConnection, async_connection.UnixDomainSocketConnection),
     "tcp": (sync_connection.Connection, async_connection.Connection),
 }
-_TAKEN_OVER = frozenset(
+TAKEN_OVER = frozenset(
     "host port path db username password credential_provider client_name socket_connect_timeout"
     " socket_keepalive socket_keepalive_options socket_type socket_timeout".split()
 )
-_OF_OTHERS = frozenset(inspect.signature(redis.Redis).parameters) | {"timeout"}
-"""What a url that is shared with other programs may say; it means nothing here unless it is taken over."""
 
 
 def _quiet(base: Any) -> dict[str, Any]:
@@ -85,7 +77,12 @@ class Address:
         return f"<Address {self.label}>"
 
     @property
-    def embedded(self) -> bool:
+    def host(self) -> str:
+        """Host name or IP address, where the kind has one."""
+        return str(self._options.get("host", "localhost"))
+
+    @property
+    def resolves(self) -> bool:
         """Whether `resolve` has something to do before a connection can be made."""
         return self._embedded is not None
 
@@ -112,10 +109,30 @@ class Address:
         """In the child: another thread of the parent may have been at `resolve`."""
         self._resolving = threading.Lock()
 
-    def connection(self, timeout: float) -> sync_connection.AbstractConnection:
+    def connect(self, timeout: float) -> sync_connection.AbstractConnection:
+        """A new blocking connection, connected; replies may take `timeout` seconds. Raises one of `LOST`."""
+        self.resolve()
+        connection = self.connection(timeout)
+        try:
+            connection.connect()
+            self.check(connection)
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def check(self, connection: sync_connection.AbstractConnection) -> None:
+        """Raise one of `LOST` when a new connection leads to the wrong server."""
+
+    async def async_check(self, connection: async_connection.AbstractConnection) -> None:
+        """See `check`."""
+
+    def connection(self, timeout: float, **more: Any) -> sync_connection.AbstractConnection:
         """A new blocking connection, not yet connected; replies may take `timeout` seconds."""
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        made: sync_connection.AbstractConnection = self._make(0, **_QUIET_SYNC, socket_timeout=timeout, retry=retry)
+        made: sync_connection.AbstractConnection = self._make(
+            0, **_QUIET_SYNC, socket_timeout=timeout, retry=retry, **more
+        )
         return made
 
     def async_connection(self) -> async_connection.AbstractConnection:
@@ -125,9 +142,10 @@ class Address:
         return made
 
     def _make(self, which: int, **more: Any) -> Any:
-        connection_class = _KINDS["unix" if self.kind == "embedded" else self.kind][which]
+        connection_class = KINDS["unix" if self.kind == "embedded" else self.kind][which]
         known = _parameters(connection_class)
-        return connection_class(**{name: value for name, value in self._options.items() if name in known}, **more)
+        options = {name: value for name, value in self._options.items() if name in known}
+        return connection_class(**{**options, **more})
 
 
 @functools.cache
@@ -136,74 +154,32 @@ def _parameters(connection_class: Any) -> frozenset[str]:
     return frozenset(name for base in connection_class.__mro__ for name in inspect.signature(base.__init__).parameters)
 
 
-def from_environment() -> str:
-    """The url of `REDIS_URL`, else of `VALKEY_URL`, else localhost."""
-    return os.environ.get("REDIS_URL") or os.environ.get("VALKEY_URL") or "redis://localhost:6379/0"
-
-
-def from_url(url: str, namespace: str) -> Address:
-    """Read a url. Raises `ConfigurationError` without repeating a password that the url may hold."""
-    if not isinstance(url, str):
-        raise ConfigurationError(f"the url must be a str, not {type(url).__name__}: pass a client as client=...")
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _SCHEMES:
-        shown = repr(scheme) if separator else "a url without a scheme"
-        raise ConfigurationError(f"cannot connect to {shown}: use one of {', '.join(s + '://' for s in _SCHEMES)}")
-    if scheme == "embedded":
-        return Address("embedded", {}, url, embedded=(url, namespace))
-    return _from_parsed(f"{_SCHEMES[scheme]}://{rest}", scheme)
-
-
-def _from_parsed(url: str, scheme: str) -> Address:
+def ask(address: Address, seconds: float, command: Sequence[str]) -> Any:
+    """Send one command on a connection of its own; each step of it may take `seconds`. Raises one of `LOST`."""
+    connection = address.connection(seconds, socket_connect_timeout=seconds)
     try:
-        options: dict[str, Any] = dict(sync_connection.parse_url(url))
-        path = urlsplit(url).path
-        options.get("host", "").encode("idna")  # what connecting would stumble over
-    except ValueError as error:
-        raise ConfigurationError(f"the {scheme}:// url cannot be read: {_why(error)}") from None
-    refuse_unknown(f"the {scheme}:// url", _unknown(options), sorted(_TAKEN_OVER))
-    if scheme == "unix" and not options.get("path"):
-        raise ConfigurationError("the unix:// url has no path: write unix:///path/of/the.sock")
-    if not url.startswith("unix:") and path.strip("/") and not path.strip("/").isdigit():
-        raise ConfigurationError(f"the database in the {scheme}:// url must be a number, as in {scheme}://host:6379/0")
-    return _address(options.pop("connection_class", sync_connection.Connection), options)
+        connection.connect()
+        connection.send_command(*command, check_health=False)
+        return connection.read_response(disable_decoding=True)
+    finally:
+        connection.disconnect()
 
 
-def _why(error: ValueError) -> str:
-    """Python's own words are not repeated: they quote what was taken for the port, which may be a password."""
-    if str(error).startswith("Invalid value for"):
-        return str(error)
-    return "write user:password@host:6379/0 after it, and %23 %2F %3A %3F %40 for # / : ? @ in a password"
+def first_answer(
+    addresses: Sequence[Address], seconds: float, command: Sequence[str], read: Callable[[Address, Any], T | None]
+) -> tuple[Address, T]:
+    """The first server with something to say, and what `read` makes of it; raises one of `LOST` if there is none.
 
-
-def _unknown(options: dict[str, Any]) -> dict[str, Any]:
-    known = _TAKEN_OVER | _OF_OTHERS | {"connection_class"}
-    return {name: value for name, value in options.items() if name not in known and not name.startswith("ssl")}
-
-
-def from_client(client: Any) -> Address:
-    """Take over the connection settings of a redis-py client, blocking or async; the client itself is not used."""
-    pool: Any = getattr(client, "connection_pool", None)
-    options = getattr(pool, "connection_kwargs", None)
-    if options is None:
-        raise ConfigurationError(
-            f"client= must be a redis.Redis or redis.asyncio.Redis, not {type(client).__name__}: "
-            "or pass the url as the first argument"
-        )
-    return _address(pool.connection_class, dict(options))
-
-
-def _address(connection_class: Any, options: dict[str, Any]) -> Address:
-    # A subclass may find its server in a way of its own (Sentinel's does): then host and port say nothing.
-    kind = next((k for k, pair in _KINDS.items() if connection_class in pair), None)
-    if kind is None:
-        raise ConfigurationError(f"connections of class {connection_class.__name__} are not supported: pass a url")
-    if any(value for name, value in options.items() if "ocsp" in name):
-        raise ConfigurationError("OCSP validation is not supported: redis-py has it for blocking connections only")
-    kept = {name: value for name, value in options.items() if _kept(name, value)}
-    place = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
-    return Address(kind, kept, f"{place}/{kept.get('db') or 0}")
-
-
-def _kept(name: str, value: object) -> bool:
-    return value is not None and (name in _TAKEN_OVER or name.startswith("ssl"))
+    Each server has half of the time that is left, so a deaf one does not use up all of it.
+    """
+    until = time.monotonic() + seconds
+    failure: Exception = redis.ConnectionError(f"nobody has an answer to {' '.join(command)}")
+    for address in addresses:
+        try:
+            found = read(address, ask(address, max(0.05, (until - time.monotonic()) / 2), command))
+        except LOST as error:
+            failure = error
+            continue
+        if found:
+            return address, found
+    raise failure

@@ -12,14 +12,13 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, Sleep, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
 from sync_kit._io.pipeline import Pipeline, open_connection
-from sync_kit._io.scripts import pack
-from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, unavailable
-from sync_kit.errors import SyncKitError
+from sync_kit._io.scripts import ASKING, Script, blpop
+from sync_kit._io.translate import DEMOTED, LOST, REPLIED, given, lost, outcome, sent_again
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -41,8 +40,11 @@ class AsyncDriver(Protocol):
         ...
 
 
-class _Driver(ABC):
+class BaseDriver(ABC):
+    """Performs flows; what an effect means is said below."""
+
     async def run(self, flow: Flow[T]) -> T:
+        """See `AsyncDriver`."""
         try:
             effect = next(flow)
         except StopIteration as stop:
@@ -51,31 +53,54 @@ class _Driver(ABC):
         try:
             while True:
                 try:
-                    outcome = await self.perform(effect)
-                    if isinstance(outcome, Exception):
-                        outcome = await self._after(effect, outcome)
+                    answer = await self._begin(effect)
+                    if isinstance(answer, Exception):
+                        answer = await self._after(effect, answer)
                 except Exception as error:
                     effect = flow.throw(error)
                 else:
-                    effect = flow.send(outcome)
+                    effect = flow.send(answer)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         finally:
             flow.close()
 
-    @abstractmethod
     def perform(self, effect: Effect) -> Awaitable[Any]:
-        """Begin one effect. What is awaited is its answer; an exception as answer is looked into by `_after`."""
+        """Perform one effect; awaited, it is the answer."""
+        if isinstance(effect, Eval):
+            return self._eval(effect)
+        if isinstance(effect, Pop):
+            return self._pop(effect)
+        if isinstance(effect, Batch):
+            return self._batch(effect) if effect.calls else _nothing()
+        return anyio.sleep(effect.seconds)
 
-    @abstractmethod
-    async def _after(self, effect: Effect, outcome: Exception) -> Any:
-        """What a flow is told after an exception as answer; raises what it ends with."""
+    def _begin(self, effect: Effect) -> Awaitable[Any]:
+        """What a flow waits for: the answer of `effect`, or an exception that `_after` looks into."""
+        return self.perform(effect)
+
+    async def _after(self, effect: Effect, error: Exception) -> Any:
+        raise error
 
     async def _checkpoint(self) -> None:
         await anyio.lowlevel.checkpoint()
 
+    @abstractmethod
+    def _eval(self, effect: Eval) -> Awaitable[Any]: ...
 
-class AsyncioDriver(_Driver):
+    @abstractmethod
+    def _pop(self, effect: Pop) -> Awaitable[bool]: ...
+
+    @abstractmethod
+    def _batch(self, effect: Batch) -> Awaitable[list[Any]]: ...
+
+
+async def _nothing() -> list[Any]:
+    await anyio.lowlevel.checkpoint()
+    return []
+
+
+class AsyncioDriver(BaseDriver):
     """For asyncio, with and without uvloop: calls of one turn of the loop share a write (see `pipeline`)."""
 
     def __init__(self, address: Address) -> None:
@@ -91,60 +116,91 @@ class AsyncioDriver(_Driver):
             await asyncio.wait([self._keeper])
         await asyncio.sleep(0)
 
-    def perform(self, effect: Effect) -> Awaitable[Any]:
-        if isinstance(effect, Eval):  # a future, not a coroutine: this is the hot path
-            return self._call(effect, effect.script.call(effect.keys, effect.args))
-        if isinstance(effect, Batch):
-            return self._batch(effect)
-        return self._pop(effect) if isinstance(effect, Pop) else anyio.sleep(effect.seconds)
+    def retire(self) -> None:
+        """Close what is idle now, and the rest as soon as it is. Later calls connect anew."""
+        self._pipeline.retire()
+        if self._keeper is not None:
+            self._keeper.cancel()
 
-    def _call(self, effect: Eval, packed: bytes) -> asyncio.Future[Any]:
-        return self._pipeline.call(packed, effect.deadline or self._address.timeout)
+    def _begin(self, effect: Effect) -> Awaitable[Any]:
+        """For a script the pipeline's own future: on the hot path a coroutine in between costs as much as the call."""
+        if isinstance(effect, Eval):
+            return self._pipeline.call(
+                effect.script.call(effect.keys, effect.args), effect.deadline or self._address.timeout
+            )
+        return self.perform(effect)
+
+    async def _after(self, effect: Effect, error: Exception) -> Any:
+        if not isinstance(effect, Eval):
+            raise error
+        return given((await self._answers((effect,), [error]))[0])
 
     async def _checkpoint(self) -> None:
         await asyncio.sleep(0)
 
+    async def _eval(self, effect: Eval) -> Any:
+        answer = await self._begin(effect)
+        return await self._after(effect, answer) if isinstance(answer, Exception) else answer
+
     async def _batch(self, effect: Batch) -> list[Any]:
-        """All calls of one turn of the loop leave in one write."""
-        begun = [(call, self.perform(call)) for call in effect.calls]
-        return [await self._settled(call, await future) for call, future in begun]
+        return await self._answers(effect.calls, await self._send(effect.calls, Script.call))
 
-    async def _settled(self, effect: Eval, outcome: Any) -> Any:
-        if not isinstance(outcome, Exception):
-            return outcome
-        try:
-            return await self._after(effect, outcome)
-        except SyncKitError as error:
-            return error
+    async def _send(self, calls: Sequence[Eval], pack: Callable[..., bytes]) -> list[Any]:
+        """Send calls in one write; their replies, and as values what came instead of a reply."""
+        packed = [pack(call.script, call.keys, call.args) for call in calls]
+        futures = [
+            self._pipeline.call(each, call.deadline or self._address.timeout)
+            for each, call in zip(packed, calls, strict=True)
+        ]
+        return [await future for future in futures]
 
-    async def _after(self, effect: Effect, outcome: Exception) -> Any:
-        """The second try of a call that did not succeed, if it may have one; else the error that it ends with."""
-        assert isinstance(effect, Eval)
-        if isinstance(outcome, UNKNOWN_SCRIPT) or _may_repeat(effect, outcome):
-            second: Any = await self._call(effect, effect.script.whole(effect.keys, effect.args))
-            if not isinstance(second, Exception):
-                return second
-            outcome = second
-        cause = outcome.__cause__ or outcome
-        if isinstance(cause, SyncKitError):
-            raise cause
-        if isinstance(outcome, REPLIED):
-            raise refused(effect, outcome) from outcome
-        raise unavailable(self._address.label, effect, cause) from cause
+    async def _answers(self, calls: Sequence[Eval], replies: list[Any]) -> list[Any]:
+        """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""
+        again = [index for index, call in enumerate(calls) if sent_again(call, replies[index])]
+        if again:
+            self._leave_retired()
+            more = await self._send([calls[index] for index in again], Script.whole)
+            for index, reply in zip(again, more, strict=True):
+                replies[index] = reply
+        return [outcome(self._address.label, call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _leave_retired(self) -> None:
+        """After the server has become a replica: go on with a new connection, which may lead to another one."""
+        if self._pipeline.retired:
+            self._pipeline = Pipeline(self._address)
 
     async def _pop(self, effect: Pop) -> bool:
         """Blocking reads have connections of their own, so that nothing waits behind what waits."""
+        packed, limit = [blpop(effect.key, effect.seconds)], effect.seconds + self._address.timeout
+        reply = await self._alone(packed, limit)
+        if isinstance(reply, DEMOTED):
+            self._pipeline.retire()
+            self._leave_retired()
+            await self._close_waiting()
+            reply = await self._alone(packed, limit)
+        return given(outcome(self._address.label, effect, reply)) is not None
+
+    async def asking(self, effect: Eval | Pop) -> Any:
+        """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
+        if isinstance(effect, Pop):
+            packed, limit = blpop(effect.key, effect.seconds), effect.seconds + self._address.timeout
+        else:
+            packed = effect.script.whole(effect.keys, effect.args)
+            limit = effect.deadline or self._address.timeout
+        answer = given(outcome(self._address.label, effect, await self._alone([ASKING, packed], limit)))
+        return answer is not None if isinstance(effect, Pop) else answer
+
+    async def _alone(self, packed: list[bytes], limit: float) -> Any:
+        """Send commands on a connection that is not shared; the last reply, or what came instead, as value."""
         try:
-            reply = await self._blpop(connection := await self._free(), effect)
+            reply = await _exchange(connection := await self._free(), packed, limit)
         except LOST as error:
-            raise unavailable(self._address.label, effect, error) from error
+            return lost(error)
         if self._keeper is None or self._keeper.done():  # closed meanwhile
             await connection.disconnect(nowait=True)
         else:
             self._waiting.append(connection)
-        if isinstance(reply, Exception):
-            raise refused(effect, reply) from reply
-        return reply is not None
+        return reply
 
     async def _free(self) -> AbstractConnection:
         """A connection on which nobody waits and that is still good, else a new one."""
@@ -162,26 +218,28 @@ class AsyncioDriver(_Driver):
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            while self._waiting:
-                await self._waiting.pop().disconnect(nowait=True)
+            await self._close_waiting()
 
-    async def _blpop(self, connection: AbstractConnection, effect: Pop) -> Any:
-        limit = effect.seconds + self._address.timeout
-        try:
-            await connection.send_packed_command(pack("BLPOP", effect.key, f"{effect.seconds:.3f}"), check_health=False)
-            with anyio.fail_after(limit):
-                return await connection.read_response(disable_decoding=True)
-        except REPLIED as error:
-            return error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
+    async def _close_waiting(self) -> None:
+        while self._waiting:
+            await self._waiting.pop().disconnect(nowait=True)
 
 
-def _may_repeat(effect: Eval, outcome: Exception) -> bool:
-    """Whether a call may be sent once more: it carries an id, and its connection was lost, not closed by us."""
-    lost = isinstance(outcome, ConnectionLost) and not isinstance(outcome.__cause__, SyncKitError)
-    return lost and effect.repeat
+async def _exchange(connection: AbstractConnection, packed: list[bytes], limit: float) -> Any:
+    """Send commands and read their replies; the last one, or the error that it is, as value."""
+    reply: Any = None
+    try:
+        await connection.send_packed_command(b"".join(packed), check_health=False)
+        with anyio.fail_after(limit):
+            for _ in packed:
+                try:
+                    reply = await connection.read_response(disable_decoding=True)
+                except REPLIED as error:
+                    reply = error
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return reply
 
 
 async def _silent(connection: AbstractConnection) -> bool:
@@ -200,13 +258,7 @@ async def to_the_end(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, Bas
     ignores shields, so there the work is a task of its own.
     """
     if asyncio._get_running_loop() is None:
-        with anyio.CancelScope(shield=True):
-            result = await work()
-        try:
-            await anyio.lowlevel.checkpoint_if_cancelled()
-        except anyio.get_cancelled_exc_class() as cancelled:
-            return result, cancelled
-        return result, None
+        return await _shielded(work)
     task = asyncio.ensure_future(work())
     try:
         return await asyncio.shield(task), None
@@ -216,7 +268,18 @@ async def to_the_end(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, Bas
         return task.result(), cancelled
 
 
-class TrioDriver(_Driver):
+async def _shielded(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, BaseException | None]:
+    result: Any = None
+    with anyio.CancelScope(shield=True):
+        result = await work()
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class() as cancelled:
+        return result, cancelled
+    return result, None
+
+
+class TrioDriver(BaseDriver):
     """For trio, which redis-py does not know: effects run on the blocking driver, on threads.
 
     A thread is never abandoned: an acquire that runs after its clean-up would leave its key behind.
@@ -231,11 +294,13 @@ class TrioDriver(_Driver):
     async def aclose(self) -> None:
         """Nothing to do: the connections are the blocking driver's."""
 
-    def perform(self, effect: Effect) -> Awaitable[Any]:
-        if isinstance(effect, Sleep):
-            return anyio.sleep(effect.seconds)
-        limiter = self._waits if isinstance(effect, Pop) else self._calls
-        return anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=limiter)
+    async def _eval(self, effect: Eval) -> Any:
+        return await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
 
-    async def _after(self, _: Effect, outcome: Exception) -> Any:
-        raise outcome
+    async def _batch(self, effect: Batch) -> list[Any]:
+        answers: list[Any] = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
+        return answers
+
+    async def _pop(self, effect: Pop) -> bool:
+        came: bool = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._waits)
+        return came

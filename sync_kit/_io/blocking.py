@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
-from sync_kit._io.scripts import pack
-from sync_kit._io.translate import LOST, REPLIED, UNKNOWN_SCRIPT, ConnectionLost, refused, timed_out, unavailable
+from sync_kit._io.scripts import ASKING, Script, blpop
+from sync_kit._io.translate import DEMOTED, LOST, REPLIED, UNKNOWN_SCRIPT, given, lost, outcome, sent_again, timed_out
+from sync_kit.errors import SyncKitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis.connection import AbstractConnection
 
@@ -21,12 +23,8 @@ _POP_SLICE = 1.0
 """A thread waits no longer than this for a hint, so that it can be asked to end."""
 
 
-class BlockingDriver:
-    """Performs flows in the calling thread. May be shared by threads: a connection serves one call at a time."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._idle: dict[float, deque[AbstractConnection]] = {}
+class BlockingDriver(ABC):
+    """Performs flows in the calling thread. May be shared by threads."""
 
     def run(self, flow: Flow[T]) -> T:
         """Perform `flow` and return its result."""
@@ -48,86 +46,101 @@ class BlockingDriver:
         """Perform one effect and return what it answers."""
         if isinstance(effect, Eval):
             return self._eval(effect)
-        if isinstance(effect, Batch):
-            return self._batch(effect)
         if isinstance(effect, Pop):
             return self._pop(effect)
+        if isinstance(effect, Batch):
+            return self._batch(effect.calls)
         return time.sleep(effect.seconds)
 
+    @abstractmethod
     def close(self) -> None:
         """Close every idle connection. The driver stays usable."""
+
+    @abstractmethod
+    def _eval(self, effect: Eval) -> Any: ...
+
+    @abstractmethod
+    def _pop(self, effect: Pop) -> bool: ...
+
+    @abstractmethod
+    def _batch(self, calls: Sequence[Eval]) -> list[Any]: ...
+
+
+class ServerDriver(BlockingDriver):
+    """For one server: a connection serves one call, or one batch, at a time."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._idle: dict[float, deque[AbstractConnection]] = {}
+
+    def close(self) -> None:
+        """See `BlockingDriver`."""
         for idle in self._idle.values():
             while idle:
                 idle.pop().disconnect()
 
     def _eval(self, effect: Eval) -> Any:
-        (outcome,) = self._batch(Batch([effect]))
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return given(self._batch((effect,))[0])
 
-    def _batch(self, effect: Batch) -> list[Any]:
-        """All calls in one write; those that may have a second try have it together. Errors are values."""
-        calls = effect.calls
-        if not calls:
-            return []
-        outcomes = self._outcomes(calls, [call.script.call(call.keys, call.args) for call in calls])
-        again = [i for i, call in enumerate(calls) if _may_repeat(call, outcomes[i])]
+    def _batch(self, calls: Sequence[Eval]) -> list[Any]:
+        """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""
+        replies = self._send(calls, Script.call)
+        again = [index for index, call in enumerate(calls) if sent_again(call, replies[index])]
+        if any(not isinstance(replies[index], UNKNOWN_SCRIPT) for index in again):
+            self.close()  # what broke one connection may just be breaking the idle ones
         if again:
-            if not all(isinstance(outcomes[i], UNKNOWN_SCRIPT) for i in again):
-                self.close()  # what broke one connection may just be breaking the idle ones
-            whole = [calls[i].script.whole(calls[i].keys, calls[i].args) for i in again]
-            for i, outcome in zip(again, self._outcomes([calls[i] for i in again], whole), strict=True):
-                outcomes[i] = outcome
-        return [self._explained(call, outcome) for call, outcome in zip(calls, outcomes, strict=True)]
+            more = self._send([calls[index] for index in again], Script.whole)
+            for index, reply in zip(again, more, strict=True):
+                replies[index] = reply
+        return [outcome(self._address.label, call, reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _outcomes(self, calls: Sequence[Eval], packed: Sequence[bytes]) -> list[Any]:
-        try:
-            return self._exchange(packed, max(call.deadline or self.address.timeout for call in calls))
-        except LOST as error:  # while connecting, an error reply is one too
-            lost = ConnectionLost(str(error))
-            lost.__cause__ = error
-            return [lost] * len(calls)
-
-    def _explained(self, call: Eval, outcome: Any) -> Any:
-        """An outcome with its error, if it is one, in our words."""
-        if not isinstance(outcome, Exception):
-            return outcome
-        cause = outcome.__cause__ if isinstance(outcome, ConnectionLost) and outcome.__cause__ else outcome
-        replied = isinstance(outcome, REPLIED)
-        error = refused(call, cause) if replied else unavailable(self.address.label, call, cause)
-        error.__cause__ = cause
-        return error
+    def _send(self, calls: Sequence[Eval], pack: Callable[..., bytes]) -> list[Any]:
+        packed = [pack(call.script, call.keys, call.args) for call in calls]
+        timeout = max([call.deadline or self._address.timeout for call in calls], default=0)
+        return self._exchange(packed, timeout)
 
     def _pop(self, effect: Pop) -> bool:
-        seconds = min(effect.seconds, _POP_SLICE)
-        packed = pack("BLPOP", effect.key, f"{seconds:.3f}")
-        try:
-            (reply,) = self._exchange([packed], _POP_SLICE + self.address.timeout)
-        except LOST as error:
-            reply = error
-        if isinstance(reply, REPLIED):
-            raise refused(effect, reply) from reply
-        if isinstance(reply, Exception):
-            raise unavailable(self.address.label, effect, reply) from reply
-        return reply is not None
+        packed, limit = [self._blpop(effect)], _POP_SLICE + self._address.timeout
+        (reply,) = self._exchange(packed, limit)
+        if isinstance(reply, DEMOTED):
+            self.close()
+            (reply,) = self._exchange(packed, limit)
+        return given(outcome(self._address.label, effect, reply)) is not None
+
+    def asking(self, effect: Eval | Pop) -> Any:
+        """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
+        if isinstance(effect, Pop):
+            packed, limit = self._blpop(effect), _POP_SLICE + self._address.timeout
+        else:
+            packed = effect.script.whole(effect.keys, effect.args)
+            limit = effect.deadline or self._address.timeout
+        answer = given(outcome(self._address.label, effect, self._exchange([ASKING, packed], limit)[1]))
+        return answer is not None if isinstance(effect, Pop) else answer
+
+    def _blpop(self, effect: Pop) -> bytes:
+        return blpop(effect.key, min(effect.seconds, _POP_SLICE))
 
     def _exchange(self, packed: Sequence[bytes], timeout: float) -> list[Any]:
-        """Send all, then read a reply for each. An error reply, or what ended the connection, stands in its place."""
+        """Send commands in one write; their replies, and as values what came instead of a reply."""
+        replies: list[Any] = []
+        try:
+            if packed:
+                self._converse(packed, timeout, replies)
+        except (*LOST, SyncKitError) as error:
+            failure = error if timed_out(error) else lost(error)
+            replies += [failure] * (len(packed) - len(replies))
+        return replies
+
+    def _converse(self, packed: Sequence[bytes], timeout: float, replies: list[Any]) -> None:
         connection = self._take(timeout)
-        outcomes: list[Any] = []
         try:
             connection.send_packed_command([b"".join(packed)], check_health=False)
-            while len(outcomes) < len(packed):
-                outcomes.append(_reply(connection))
-        except LOST as error:
-            connection.disconnect()
-            return outcomes + [error] * (len(packed) - len(outcomes))
+            for _ in packed:
+                replies.append(_read(connection))
         except BaseException:
             connection.disconnect()
             raise
         self._idle.setdefault(timeout, deque()).append(connection)
-        return outcomes
 
     def _take(self, timeout: float) -> AbstractConnection:
         """An idle connection that is still good, else a new one. Connections are kept by their time limit."""
@@ -137,25 +150,14 @@ class BlockingDriver:
             if _silent(connection):
                 return connection
             connection.disconnect()
-        self.address.resolve()
-        connection = self.address.connection(timeout)
-        connection.connect()
-        return connection
+        return self._address.connect(timeout)
 
 
-def _reply(connection: AbstractConnection) -> Any:
+def _read(connection: AbstractConnection) -> Any:
     try:
         return connection.read_response(disable_decoding=True)
     except REPLIED as error:
         return error
-
-
-def _may_repeat(call: Eval, outcome: Any) -> bool:
-    """Whether a call may be sent once more: the server did not know its script, or it carries an id."""
-    if isinstance(outcome, REPLIED):
-        return isinstance(outcome, UNKNOWN_SCRIPT)
-    lost = isinstance(outcome, (ConnectionLost, *LOST)) and not timed_out(outcome.__cause__ or outcome)
-    return call.repeat and lost
 
 
 def _silent(connection: AbstractConnection) -> bool:

@@ -71,7 +71,11 @@ class Pop:
 
 
 class Batch:
-    """Run several scripts in one round trip; answers a list: each the reply, or the error that its call ended with."""
+    """Run several scripts in one round trip, in order (in a cluster: one for each node, in order there).
+
+    Answers with a list: for each call its reply, or the `SyncKitError` that it ended with. Each call has
+    its own deadline; blocking code waits for every single reply as long as the most patient call does.
+    """
 
     __slots__ = ("calls",)
 
@@ -79,5 +83,5 @@ class Batch:
         self.calls = calls
 
 
-Effect = Eval | Batch | Sleep | Pop
+Effect = Eval | Sleep | Pop | Batch
 Flow = Generator[Effect, Any, T]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from sync_kit._io.translate import REPLIED, ConnectionLost
+from sync_kit._io.translate import DEMOTED, REPLIED, lost
 from sync_kit.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ HANDFUL = 32
 
 async def open_connection(address: Address) -> AbstractConnection:
     """A connected connection, within the address's `connect_timeout`; raises one of `LOST`."""
-    if address.embedded:
+    if address.resolves:
         await asyncio.get_running_loop().run_in_executor(None, address.resolve)
     connection = address.async_connection()
     try:
         # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation that comes with the result.
         with anyio.fail_after(address.connect_timeout):
             await connection.connect()
+            await address.async_check(connection)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
@@ -68,6 +69,9 @@ class Pipeline:
     Args:
         address: where to connect; connecting is limited by its `connect_timeout`. A connection on
             which nothing was heard for its `timeout` while a call waited is given up.
+
+    Attributes:
+        retired: the connection is to be closed as soon as no call is on it; calls should go elsewhere.
     """
 
     def __init__(self, address: Address) -> None:
@@ -83,6 +87,7 @@ class Pipeline:
         self._counted = 0
         self._heard = 0.0
         self._ticking = False
+        self.retired = False
 
     def call(self, packed: bytes, timeout: float) -> asyncio.Future[Any]:
         """Send one command in this turn of the loop.
@@ -102,6 +107,12 @@ class Pipeline:
             self._ticking, self._counted, self._heard = True, self._replies, now
             self._loop.call_later(TICK, self._tick, now)
         return future
+
+    def retire(self) -> None:
+        """Close the connection as soon as no call is on it."""
+        self.retired = True
+        if not self._ticking:
+            self._rest()
 
     async def aclose(self) -> None:
         """Close the connection; calls that are still on it end in `ConnectionLost`."""
@@ -170,6 +181,8 @@ class Pipeline:
                 reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
             except REPLIED as error:
                 reply = error
+                if isinstance(error, DEMOTED):
+                    self.retire()
             self._replies += 1
             future = sent.popleft().future
             if not future.done():
@@ -184,13 +197,16 @@ class Pipeline:
         self._queued.clear()
         for call in calls:
             if not call.future.done():
-                lost = ConnectionLost(str(error) or type(error).__name__)
-                lost.__cause__ = error
-                call.future.set_result(lost)
+                call.future.set_result(lost(error))
+
+    def _rest(self) -> None:
+        self._ticking = False
+        if self.retired and self._task is not None:
+            self._end(self._task, Unavailable("the connection was given up"))
 
     def _tick(self, before: float) -> None:
         if not (self._sent or self._queued):
-            self._ticking = False
+            self._rest()
             return
         now = self._loop.time()
         if self._replies != self._counted:

@@ -107,3 +107,11 @@ def _bulk(parts: Sequence[Arg]) -> bytes:
 def pack(*parts: Arg) -> bytes:
     """One command in the Redis serialization protocol."""
     return b"*%d\r\n" % len(parts) + _bulk(parts)
+
+
+def blpop(key: str, seconds: float) -> bytes:
+    """The bytes of a blocking read of one element."""
+    return pack("BLPOP", key, f"{seconds:.3f}")
+
+
+ASKING = pack("ASKING")

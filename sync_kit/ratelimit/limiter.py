@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,7 +19,7 @@ from sync_kit.ratelimit.rules import read_options
 from sync_kit.ratelimit.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Literal
 
     from typing_extensions import Never
@@ -251,9 +252,7 @@ def costs(keys: Iterable[str | int] | Mapping[str | int, int], cost: int) -> lis
         raise ConfigurationError(
             "check_many takes a collection of keys, or a mapping of keys to costs: use check for one"
         )
-    if hasattr(keys, "items"):
-        return list(keys.items())
-    return [(key, cost) for key in keys]
+    return list(keys.items()) if isinstance(keys, Mapping) else [(key, cost) for key in keys]
 
 
 def deadline_of(timeout: Seconds | None) -> float | None:

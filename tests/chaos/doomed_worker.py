@@ -13,24 +13,25 @@ from typing import Any
 
 from sync_kit import Jobs, SyncKit
 from sync_kit._io.aio import AsyncioDriver
+from sync_kit._io.flow import Eval
 from tests.jobs.conftest import Note
 
 
 def doom(call: int, when: str) -> None:
     """Let the N-th script call of this process be its last."""
-    original, made = AsyncioDriver._call, [0]
+    original, made = AsyncioDriver._begin, [0]
 
-    def counted(self: Any, effect: Any, packed: bytes) -> asyncio.Future[Any]:
-        made[0] += 1
-        last = made[0] == call
+    def counted(self: Any, effect: Any) -> Any:
+        made[0] += isinstance(effect, Eval)
+        last = made[0] == call and isinstance(effect, Eval)
         if last and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        outcome = original(self, effect, packed)
+        outcome: Any = original(self, effect)
         if last:
             outcome.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGKILL))
         return outcome
 
-    AsyncioDriver._call = counted  # type: ignore[method-assign]
+    AsyncioDriver._begin = counted  # type: ignore[method-assign]
 
 
 async def main(url: str, namespace: str) -> None:

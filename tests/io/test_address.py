@@ -11,12 +11,12 @@ import pytest
 import redis
 import redis.asyncio
 import redis.asyncio.connection
-import redis.sentinel
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from sync_kit import ConfigurationError, SyncKit, Unavailable
 from sync_kit._io import address as addresses
-from sync_kit._io.address import Address, from_client, from_url
+from sync_kit._io.address import Address
+from sync_kit._io.settings import from_client, from_url
 from tests.io.tools import Caller, connections, until, whole_story
 from tests.support.servers import free_port
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def seen(address: Address) -> tuple[type, Any, Any, Any, Any, Any]:
+def seen(address: object) -> tuple[type, Any, Any, Any, Any, Any]:
     """What a connection to that address would use."""
+    assert isinstance(address, Address)
     made: Any = address.connection(1)
     host = getattr(made, "path", None) or getattr(made, "host", None)
     return type(made), host, getattr(made, "port", None), made.db, made.username, made.password
@@ -57,6 +58,7 @@ def seen(address: Address) -> tuple[type, Any, Any, Any, Any, Any]:
 )
 def test_every_scheme(url, expected, label):
     address = from_url(url, "ns")
+    assert isinstance(address, Address)
     assert seen(address) == expected
     assert address.label == label
     made: Any = address.async_connection()
@@ -66,7 +68,8 @@ def test_every_scheme(url, expected, label):
 
 def test_an_embedded_url_starts_nothing_yet():
     address = from_url("embedded:///some/dir", "ns")
-    assert (address.kind, address.embedded, address.label) == ("embedded", True, "embedded:///some/dir")
+    assert isinstance(address, Address)
+    assert (address.kind, address.resolves, address.label) == ("embedded", True, "embedded:///some/dir")
 
 
 @pytest.mark.parametrize(
@@ -301,7 +304,9 @@ async def test_other_kinds_of_clients(server, face, namespace):
 
 def test_a_credential_provider_is_kept():
     provider = redis.UsernamePasswordCredentialProvider("app", "s3cret")
-    made: Any = from_client(redis.Redis(host="h", credential_provider=provider)).connection(1)
+    address = from_client(redis.Redis(host="h", credential_provider=provider))
+    assert isinstance(address, Address)
+    made: Any = address.connection(1)
     assert made.credential_provider is provider
 
 
@@ -311,17 +316,23 @@ def test_what_is_no_client_is_refused(bad):
         SyncKit(client=bad)
 
 
+class Elsewhere(Connection):
+    """Finds its server in a way of its own."""
+
+
 def test_a_client_whose_connections_find_their_server_in_a_way_of_their_own_is_refused():
     """Taking only host and port from it would lead to localhost."""
-    sentinel = redis.sentinel.Sentinel([("nowhere", 1)]).master_for("mymaster")
-    with pytest.raises(ConfigurationError, match="SentinelManagedConnection are not supported"):
-        SyncKit(client=sentinel)
+    pool = redis.ConnectionPool(connection_class=Elsewhere)
+    with pytest.raises(ConfigurationError, match="class Elsewhere are not supported"):
+        SyncKit(client=redis.Redis(connection_pool=pool))
 
 
 async def test_the_clients_time_limits_are_taken_over(server, face, namespace):
     address = from_client(redis.Redis(host="h", socket_timeout=0.7, socket_connect_timeout=0.3))
+    assert isinstance(address, Address)
     assert (address.timeout, address.connect_timeout) == (0.7, 0.3)
     address = from_client(redis.Redis(host="h", socket_timeout=None, socket_connect_timeout=None))
+    assert isinstance(address, Address)
     assert (address.timeout, address.connect_timeout) == (addresses.TIMEOUT, addresses.CONNECT_TIMEOUT)
 
 
