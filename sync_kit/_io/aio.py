@@ -79,7 +79,7 @@ class BaseDriver(ABC):
         """What a flow waits for: the answer of `effect`, or an exception that `_after` looks into."""
         return self.perform(effect)
 
-    async def _after(self, effect: Effect, error: Exception) -> Any:
+    async def _after(self, effect: Effect, error: Exception) -> Any:  # noqa: ARG002
         raise error
 
     async def _checkpoint(self) -> None:
