@@ -26,7 +26,29 @@ __all__ = [
 
 
 class SyncKitError(Exception):
-    """The root of every error that sync_kit raises on purpose."""
+    """The root of every error that sync_kit raises on purpose.
+
+    Attributes:
+        decisions: of `RateLimiter.check_many`: what was decided for the other keys, in order, None for those
+            that failed; empty for every other verb.
+    """
+
+    decisions: Sequence[Any] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the arguments of its subclasses are not those of Exception: without this, none could be unpickled
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[SyncKitError], args: tuple[object, ...], state: dict[str, Any]) -> SyncKitError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 200 else f"{text[:100]!r}... ({len(text)} characters)"
 
 
 class ConfigurationError(SyncKitError):
@@ -89,7 +111,7 @@ class RateLimitError(SyncKitError):
         again = f"try again in {decision.retry_after:.3f} s"
         if math.isinf(decision.retry_after):
             again = "the call costs more than the limit and is never admitted"
-        super().__init__(f"rate limit {limiter!r} of {decision.limit} reached for {decision.key!r}: {again}")
+        super().__init__(f"rate limit {limiter!r} of {decision.limit} reached for {_short(decision.key)}: {again}")
 
 
 class LockError(SyncKitError):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sync_kit._io.blocking import BlockingDriver
 
 _THREADS = 40
+Outcome = tuple[Any, BaseException | None, BaseException | None]
+"""What work ended with: a result or an error, and the cancellation that came meanwhile."""
 
 
 class AsyncDriver(Protocol):
@@ -252,31 +254,46 @@ async def _silent(connection: AbstractConnection) -> bool:
 
 
 async def to_the_end(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, BaseException | None]:
-    """Await `work()` whatever cancels the caller; answers its result, and the cancellation that came meanwhile.
+    """Await `work()` however often the caller is cancelled; answers its result, and the cancellation that came.
 
-    The caller must raise that cancellation again when it has cleaned up. A native `Task.cancel` of asyncio
-    ignores shields, so there the work is a task of its own.
+    The caller must raise that cancellation again when it has cleaned up. If the work fails, a cancellation that
+    came goes before its error. A native `Task.cancel` of asyncio ignores shields, so there it is a task of its own.
     """
-    if asyncio._get_running_loop() is None:
-        return await _shielded(work)
-    task = asyncio.ensure_future(work())
+    finish = _finish_on_trio if asyncio._get_running_loop() is None else _finish_on_asyncio
+    result, failed, cancelled = await finish(work)
+    if failed is not None:
+        raise cancelled or failed from (failed if cancelled else failed.__cause__)
+    return result, cancelled
+
+
+async def _finish_on_asyncio(work: Callable[[], Coroutine[Any, Any, Any]]) -> Outcome:
+    task, cancelled = asyncio.ensure_future(work()), None
     try:
-        return await asyncio.shield(task), None
-    except asyncio.CancelledError as cancelled:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
-        return task.result(), cancelled
-
-
-async def _shielded(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, BaseException | None]:
-    result: Any = None
+        await asyncio.wait([task])
+    except asyncio.CancelledError as first:
+        cancelled = first
     with anyio.CancelScope(shield=True):
-        result = await work()
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as another:
+                cancelled = cancelled or another
+    failed = task.exception()
+    return (None if failed else task.result()), failed, cancelled
+
+
+async def _finish_on_trio(work: Callable[[], Coroutine[Any, Any, Any]]) -> Outcome:
+    result, failed, cancelled = None, None, None
+    with anyio.CancelScope(shield=True):
+        try:
+            result = await work()
+        except Exception as error:
+            failed = error
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-    except anyio.get_cancelled_exc_class() as cancelled:
-        return result, cancelled
-    return result, None
+    except anyio.get_cancelled_exc_class() as error:
+        cancelled = error
+    return result, failed, cancelled
 
 
 class TrioDriver(BaseDriver):

@@ -39,9 +39,9 @@ def encode_part(part: str | int, *, last: bool = False) -> str:
 def _text(part: object) -> str:
     if isinstance(part, str):
         return str(part)
-    if isinstance(part, int) and not isinstance(part, bool):
+    if isinstance(part, int) and not isinstance(part, bool) and part.bit_length() <= 1024:
         return str(part)
-    raise ConfigurationError(f"a part of a key must be a str or an int, not {type(part).__name__}")
+    raise ConfigurationError(f"a part of a key must be a str or an int of a sensible size, not {type(part).__name__}")
 
 
 class KeyGroup:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sync_kit.errors import RateLimitError
+from sync_kit.ratelimit.decision import refuse
 from sync_kit.ratelimit.limiter import costs, deadline_of
 
 if TYPE_CHECKING:
@@ -47,16 +48,25 @@ class BlockingRateLimiter:
         ends = deadline_of(timeout)
         checks = self._limiter.checks()
         checks.kit.refuse_in_loop("limiter.wait(...)")
+        if checks.never(key, cost):
+            self._limiter.or_raise(self.peek(key, cost=cost))
         line, counter, turn = checks.shared.line, checks.counter_of(key), threading.Event()
         first = line.join(counter, turn.set)
         try:
-            if not first and not turn.wait(None if ends is None else max(0.0, ends - time.monotonic())):
-                raise RateLimitError(self._limiter.name, self.peek(key, cost=cost))
+            if not first:
+                self._stand_in_line(turn, key, cost, ends)
             while (decision := self.check(key, cost=cost)).limited:
                 time.sleep(self._limiter.pause(decision, ends))
             return decision
         finally:
             line.leave(counter, turn.set)
+
+    def _stand_in_line(self, turn: threading.Event, key: str | int, cost: int, ends: float | None) -> None:
+        seen = self.peek(key, cost=cost)
+        if seen.limited:
+            self._limiter.pause(seen, ends)
+        if not turn.wait(None if ends is None else max(0.0, ends - time.monotonic())):
+            raise RateLimitError(self._limiter.name, refuse(seen))
 
     def reset(self, key: str | int) -> None:
         """See `RateLimiter.reset`."""

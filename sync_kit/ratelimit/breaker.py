@@ -17,7 +17,10 @@ PAUSE = 0.5
 
 
 class Breaker:
-    """Shared by all limiters of a kit in this process. Threads may use it: at worst two of them try at once."""
+    """Shared by the limiters of a kit and a deadline in this process.
+
+    Threads may use it: at worst two of them try at once.
+    """
 
     __slots__ = ("_answered", "_next_try", "error")
 

@@ -80,7 +80,9 @@ class Decision:
     @property
     def states(self) -> tuple[RuleState, ...]:
         """The state of every rule, shortest window first."""
-        rules: Rules = self.__dict__["_rules"]
+        rules: Rules | None = self.__dict__.get("_rules")
+        if rules is None:  # made by hand, for a test perhaps
+            return ()
         reply = self.__dict__["_reply"]
         parts = zip(rules.all, reply[3::3], reply[4::3], reply[5::3], strict=True)
         return tuple(RuleState(rule, left, reset / 1000, _wait(retry)) for rule, left, retry, reset in parts)
@@ -89,10 +91,10 @@ class Decision:
     def receipt(self) -> Receipt | None:
         """What a refund needs; None when there is nothing to give back. For the limiter itself."""
         kept = self.__dict__
-        reply = kept["_reply"]
-        if self.decided_by != "redis" or reply[0] != b"ok" or not kept["_spent"] or not reply[1]:
+        if not kept.get("_spent") or not kept["_reply"][1]:
             return None
-        return Receipt(f"{_process}{kept['_spent']:x}", reply[1], reply[2], self.cost, kept["_rules"])
+        _, era, spent_at, *_ = kept["_reply"]
+        return Receipt(f"{kept['_process']}{kept['_spent']:x}", era, spent_at, self.cost, kept["_rules"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,15 @@ def decide(
     kept["_rules"] = rules
     kept["_reply"] = reply
     kept["_spent"] = next(_numbers) if spent and allowed and cost else 0
+    kept["_process"] = _process
     return made
+
+
+def refuse(decision: Decision) -> Decision:
+    """The same numbers, but refused: there was no time to wait for one's turn."""
+    kept = decision.__dict__
+    reply = [b"limited", *kept["_reply"][1:]]
+    return decide(reply, kept["_rules"], decision.limiter, decision.key, decision.cost, by=decision.decided_by)
 
 
 def _deciding(reply: list[Any], allowed: bool) -> int:

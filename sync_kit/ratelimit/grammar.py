@@ -1,7 +1,8 @@
 """How a rule is written: `100/minute`, `5 per 10 seconds`, `1000/hour/burst=50`.
 
 rule   = limit ( "/" | "per" ) [ count ] unit { "/" option "=" value }
-unit   = second | minute | hour | day | week, their plurals, or s, sec, min, h, d, w
+count  = a number, perhaps with decimals
+unit   = second | minute | hour | day | week, their plurals, or s, sec, min, h, hr, d, w
 option = burst | precision | algorithm | name
 """
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
-_SHORT = {"s": "second", "sec": "second", "min": "minute", "h": "hour", "d": "day", "w": "week"}
+_SHORT = {"s": "second", "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "d": "day", "w": "week"}
 _SPACE = re.compile(r"[ \t]*")
 _NUMBER = re.compile(r"[0-9]{1,12}(?![0-9])", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?(?![0-9.])", re.ASCII)
 _WORD = re.compile(r"[A-Za-z]+", re.ASCII)
 _PER = re.compile(r"/|per\b", re.ASCII | re.IGNORECASE)
 _VALUE = re.compile(r"[^/\s][^/]*")
@@ -55,15 +57,16 @@ class _Reader:
             found[name] = value
         return found
 
-    def window(self) -> int:
-        count = self.accept(_NUMBER)
+    def window(self) -> float:
+        count = self.accept(_COUNT)
         start = self.start()
         word = self.expect(_WORD, f"one of {', '.join(UNITS)}").lower()
-        unit = _SHORT.get(word, word.removesuffix("s") if len(word) > 1 else word)
+        one = word.removesuffix("s") if len(word) > 1 else word
+        unit = _SHORT.get(one, one)
         if unit not in UNITS:
             self.at = start
             self.fail(f"unknown unit {word!r}{_guess(unit, UNITS)}")
-        return int(count or 1) * UNITS[unit]
+        return float(count or 1) * UNITS[unit]
 
     def option(self) -> tuple[str, int | str]:
         start = self.start()

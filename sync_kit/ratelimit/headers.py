@@ -67,7 +67,7 @@ def problem_body(decision: Decision) -> dict[str, Any]:
             "status": 429,
             "detail": f"Limits cannot be counted at the moment. {_again(decision)}",
         }
-    violated = [state.rule.name for state in decision.states if state.retry_after > 0]
+    violated = [_plain(state.rule.name) for state in decision.states if state.retry_after > 0]
     return {
         "type": f"{_TYPES}quota-exceeded",
         "title": "Too Many Requests",
@@ -85,8 +85,11 @@ def _again(decision: Decision) -> str:
 
 def _string(text: str) -> str:
     """A string of structured fields: printable ASCII in quotes."""
-    plain = _UNPRINTABLE.sub("?", text)
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + _plain(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _plain(name: str) -> str:
+    return _UNPRINTABLE.sub("?", name)
 
 
 def _integer(number: float) -> str:

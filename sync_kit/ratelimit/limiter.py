@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from sync_kit._io.aio import to_the_end
-from sync_kit.errors import ConfigurationError, RateLimitError, Unavailable
+from sync_kit.errors import ConfigurationError, RateLimitError, SyncKitError
 from sync_kit.kit import SyncKit, default_kit
 from sync_kit.options import Seconds, refuse_unknown, seconds
 from sync_kit.ratelimit.checks import Checks
+from sync_kit.ratelimit.decision import refuse
 from sync_kit.ratelimit.rules import read_options
 from sync_kit.ratelimit.settings import Settings
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sync_kit")
 
 DEADLINE = 0.25
+_LOOK_AGAIN = 1.0
 OPTIONS = (
     *("limit", "window", "algorithm", "burst", "precision", "rules", "on_error", "replicas", "deadline"),
     *("deny_cache", "shadow", "exempt", "observers", "kit"),
@@ -50,8 +52,8 @@ class RateLimiter:
         rules (positional): texts such as `"100/minute"` or `Rule` values; or
         limit, window: units, and seconds (or a timedelta), with
         algorithm, burst, precision: see `Rule`; or
-        rules: a function of the key that returns text, `Rule`, or several of them (plan tiers). It is called
-            for every check, so it must be quick.
+        rules: texts, `Rule` values, or a function of the key that returns them (plan tiers). It is called for
+            every check, so it must be quick.
         on_error: what to do when Redis cannot be asked: `"raise"` `Unavailable`, `"allow"`, `"deny"`, or
             `"local"`: count in this process, every limit divided by `replicas`. All but the first are logged.
         deadline: seconds to wait for the answer once connected.
@@ -89,7 +91,7 @@ class RateLimiter:
         refuse_unknown("RateLimiter", unknown, OPTIONS)
         options = (limit, window, algorithm, burst, precision)
         if rules is not None and (texts or any(option is not None for option in options)):
-            raise ConfigurationError("rules= is a function that says it all: give no other rate limit beside it")
+            raise ConfigurationError("rules= says it all: give no other rate limit beside it")
         self._settings = Settings(
             name,
             rules or read_options(texts, *options),
@@ -143,7 +145,12 @@ class RateLimiter:
         return self.or_raise(await self.check(key, cost=cost))
 
     async def check_many(self, keys: Iterable[str | int] | Mapping[str | int, int], *, cost: int = 1) -> list[Decision]:
-        """Check many keys in one round trip, each on its own; a mapping names the cost of each. In their order."""
+        """Check many keys in one round trip, each on its own; a mapping names the cost of each. In their order.
+
+        Raises:
+            Unavailable, ServerError: some could not be decided. What was decided for the others stands, and is
+                in `error.decisions`: in order, with None for those that failed.
+        """
         checks = self.checks()
         return await checks.kit.driver.run(checks.take_many(costs(keys, cost)))
 
@@ -166,7 +173,9 @@ class RateLimiter:
         """
         ends = deadline_of(timeout)
         checks = self.checks()
-        line, counter = checks.shared.line, checks.counter_of(key)
+        if checks.never(key, cost):
+            self.or_raise(await self.peek(key, cost=cost))
+        counter, line = checks.counter_of(key), checks.shared.line
         turn, loop = anyio.Event(), checks.kit.home().loop
 
         def wake() -> None:
@@ -174,10 +183,8 @@ class RateLimiter:
 
         first = line.join(counter, wake)
         try:
-            with anyio.move_on_after(None if ends is None else ends - time.monotonic()):
-                first = first or await _came(turn)
             if not first:
-                raise RateLimitError(self.name, await self.peek(key, cost=cost))
+                await self._stand_in_line(turn, key, cost, ends)
             while True:
                 decision = await self._check_or_give_back(key, cost)
                 if decision.allowed:
@@ -223,11 +230,24 @@ class RateLimiter:
         return decision
 
     def pause(self, decision: Decision, ends: float | None) -> float:
-        """Seconds to sleep after a refusal; raises `RateLimitError` when that is longer than there is time."""
+        """Seconds to sleep after a refusal; raises `RateLimitError` when there is not so much time.
+
+        No more than a second: somebody may give units back meanwhile.
+        """
         late = ends is not None and time.monotonic() + decision.retry_after > ends
         if late or math.isinf(decision.retry_after):
             raise RateLimitError(self.name, decision)
-        return decision.retry_after
+        return min(decision.retry_after, _LOOK_AGAIN)
+
+    async def _stand_in_line(self, turn: anyio.Event, key: str | int, cost: int, ends: float | None) -> None:
+        """Wait until others of this process have had their turn; raises `RateLimitError` when that takes too long."""
+        seen = await self.peek(key, cost=cost)
+        if seen.limited:
+            self.pause(seen, ends)
+        with anyio.move_on_after(None if ends is None else ends - time.monotonic()):
+            await turn.wait()
+        if not turn.is_set():
+            raise RateLimitError(self.name, refuse(seen))
 
     async def _check_or_give_back(self, key: str | int, cost: int) -> Decision:
         """A check that is not interrupted half-way: cancelled meanwhile, it gives back what it spent."""
@@ -236,14 +256,9 @@ class RateLimiter:
             return decision
         try:
             await to_the_end(lambda: self.refund(decision))
-        except Unavailable as error:
+        except SyncKitError as error:
             log.warning("limiter %r: a cancelled wait could not give back what it spent: %s", self.name, error)
         raise cancelled
-
-
-async def _came(turn: anyio.Event) -> bool:
-    await turn.wait()
-    return True
 
 
 def costs(keys: Iterable[str | int] | Mapping[str | int, int], cost: int) -> list[tuple[str | int, int]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class LocalCounters:
         self._replicas = replicas
         self._counters: dict[str, tuple[Rules, list[_Counter]]] = {}
         self._lock = threading.Lock()
+        _all.add(self)
 
     def take(self, counter: str, rules: Rules, cost: int, spend: bool, now: float) -> list[Any]:
         """Decide as `take.lua` does, and answer in its form."""
@@ -113,11 +116,6 @@ class LocalCounters:
                 reply += [left, wait, reset_in]
             return reply
 
-    def forget(self) -> None:
-        """Redis answers again: what was counted here is over."""
-        with self._lock:
-            self._counters.clear()
-
     def _of(self, counter: str, rules: Rules) -> list[_Counter]:
         known = self._counters.get(counter)
         if known is None or known[0] != rules:
@@ -125,3 +123,15 @@ class LocalCounters:
                 del self._counters[next(iter(self._counters))]
             known = self._counters[counter] = (rules, [_counter(rule, self._replicas) for rule in rules.all])
         return known[1]
+
+
+_all: weakref.WeakSet[LocalCounters] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for counters in list(_all):  # another thread of the parent may have held the lock
+        counters._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -77,7 +77,9 @@ class Rule:
 
     def __str__(self) -> str:
         unit = next((name for name, length in UNITS.items() if length == self.window), None)
-        text = f"{self.limit}/{unit}" if unit else f"{self.limit}/{self.window:g} seconds"
+        text = (
+            f"{self.limit}/{unit}" if unit else f"{self.limit}/{f'{self.window:.6f}'.rstrip('0').rstrip('.')} seconds"
+        )
         if self.algorithm == "token-bucket":
             return f"{text}/burst={self.burst}"
         if self.algorithm == "fixed-window":
@@ -91,7 +93,11 @@ class Rule:
         Raises:
             ConfigurationError: the text is not a rule; the message points at the character.
         """
-        return cls(**parse(text))
+        options = parse(text)
+        try:
+            return cls(**options)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{text!r} is not a rate limit: {error}") from None
 
     @property
     def capacity(self) -> int:

@@ -40,6 +40,8 @@ class Rules:
         for one, other in zip(self.all, self.all[1:], strict=False):
             if one.shape == other.shape:
                 raise ConfigurationError(f"the rules {str(one)!r} and {str(other)!r} have the same window: keep one")
+        if len({rule.name for rule in self.all}) < len(self.all):
+            raise ConfigurationError(f"two of the rules {self} have the same name: give each one of its own")
         self.shape = "-".join(shapes)
         self.args = tuple(number for rule in self.all for number in rule.numbers)
         self._packed: dict[tuple[int, bool], Packed] = {}
@@ -52,6 +54,13 @@ class Rules:
             if len(self._packed) < REMEMBERED:
                 self._packed[cost, spend] = packed
         return packed
+
+    def at_the_higher_rate(self, others: Rules) -> tuple[int, ...]:
+        """`args`, each token bucket with the rate of `others` if those are laid out alike and leak faster."""
+        if others.shape != self.shape:
+            return self.args
+        paired = enumerate(zip(self.args, others.args, strict=True))
+        return tuple(max(one, other) if i % 4 == 3 else one for i, (one, other) in paired)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rules) and self.all == other.all

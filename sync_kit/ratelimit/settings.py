@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sync_kit.ratelimit.events import Event
     from sync_kit.ratelimit.rule import Rule
 
-    RulesOf = Callable[[str], "str | Rule | Iterable[str | Rule]"]
+    Given = str | Rule | Iterable[str | Rule]
+    RulesOf = Given | Callable[[str], Given]
     Exempt = Callable[[str], bool] | Container[str]
 
 POLICIES = ("raise", "allow", "deny", "local")
@@ -38,8 +39,8 @@ class Settings:
         observers: Iterable[Callable[[Event], object]],
     ) -> None:
         self.name = label("the name of a limiter", name)
-        self.fixed: Rules | None = rules if isinstance(rules, Rules) else None
-        self._rules_of: RulesOf | None = None if isinstance(rules, Rules) else rules
+        self._rules_of = rules if callable(rules) else None
+        self.fixed = None if callable(rules) else rules if isinstance(rules, Rules) else read_rules(rules)
         self._read: dict[object, Rules] = {}
         self.on_error = choice("on_error", on_error, POLICIES)
         self.local = LocalCounters(whole("replicas", replicas, least=1)) if on_error == "local" else None
@@ -49,7 +50,7 @@ class Settings:
         self.deny_cache = bool(deny_cache)
         self.shadow = bool(shadow)
         self.exempt = _exempt(exempt)
-        self.observers = tuple(observers) or None
+        self.observers = _observers(observers)
 
     def __str__(self) -> str:
         return str(self.fixed or "rules of the key")
@@ -78,4 +79,16 @@ def _exempt(given: Exempt | None) -> Callable[[str], bool] | None:
         return given
     if isinstance(given, (str, bytes)) or not isinstance(given, Container):
         raise ConfigurationError(f"exempt must be a function of the key or a collection of keys, not {shown(given)}")
+    if isinstance(given, Iterable) and (strange := [key for key in given if not isinstance(key, str)]):
+        raise ConfigurationError(
+            f"exempt keys are compared as text: write {str(strange[0])!r}, not {shown(strange[0])}"
+        )
     return given.__contains__
+
+
+def _observers(given: Any) -> tuple[Callable[[Event], object], ...] | None:
+    observers = (given,) if callable(given) else tuple(given)
+    for observer in observers:
+        if not callable(observer):
+            raise ConfigurationError(f"observers must be functions of an Event, not {shown(observer)}")
+    return observers or None

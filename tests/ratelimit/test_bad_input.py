@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
 from datetime import timedelta
 
 import pytest
 
-from sync_kit import ConfigurationError, RateLimiter
+from sync_kit import ConfigurationError, RateLimiter, RateLimitError
 
 NAN, INF = float("nan"), float("inf")
 
@@ -58,6 +60,42 @@ def test_an_exemption_that_is_no_collection_is_refused(exempt):
         RateLimiter("api", "1/minute", exempt=exempt)
 
 
+def test_an_exempt_key_that_is_no_text_is_refused():
+    with pytest.raises(ConfigurationError, match="compared as text: write '7', not 7"):
+        RateLimiter("api", "1/minute", exempt={7})  # type: ignore[arg-type]
+
+
+def test_an_observer_that_cannot_be_called_is_refused():
+    with pytest.raises(ConfigurationError, match="observers must be functions"):
+        RateLimiter("api", "1/minute", observers=["print"])  # type: ignore[list-item]
+
+
+def test_an_error_does_not_repeat_a_key_of_a_megabyte(kit):
+    limiter = RateLimiter("api", "1/hour", kit=kit).blocking
+    limiter.check("x" * 2**20)
+    with pytest.raises(RateLimitError) as raised:
+        limiter.check_or_raise("x" * 2**20)
+    assert len(str(raised.value)) < 400
+    assert raised.value.key == "x" * 2**20
+
+
+def test_errors_and_decisions_can_be_pickled(kit):
+    limiter = RateLimiter("api", "1/hour", "2/day", kit=kit).blocking
+    decision = limiter.check("u")
+    assert pickle.loads(pickle.dumps(decision)) == decision
+    with pytest.raises(RateLimitError) as raised:
+        limiter.check_or_raise("u")
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.retry_after) == (str(raised.value), raised.value.retry_after)
+    assert again.decision == raised.value.decision
+
+
+def test_a_decision_made_by_hand_has_no_states(kit):
+    decision = RateLimiter("api", "1/hour", kit=kit).blocking.check("u")
+    assert dataclasses.replace(decision, allowed=False).states == ()
+    assert dataclasses.replace(decision, allowed=False).receipt is None
+
+
 def test_check_many_of_one_text_is_refused(kit):
     with pytest.raises(ConfigurationError, match="use check for one"):
         RateLimiter("api", "1/minute", kit=kit).blocking.check_many("user:1")
@@ -92,7 +130,7 @@ def test_a_bad_deadline_is_refused(deadline):
         RateLimiter("api", "1/minute", deadline=deadline)
 
 
-@pytest.mark.parametrize("key", ["", None, b"u", True, 1.5, ("a", "b")], ids=repr)
+@pytest.mark.parametrize("key", ["", None, b"u", True, 1.5, ("a", "b"), 10**5000], ids=lambda key: str(type(key)))
 def test_a_bad_key_is_refused_before_anything_is_sent(kit, client, key):
     limiter = RateLimiter("api", "1/minute", kit=kit).blocking
     for verb in (limiter.check, limiter.check_or_raise, limiter.peek, limiter.reset, limiter.wait):

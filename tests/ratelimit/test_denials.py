@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio import lowlevel
 
-from sync_kit import RateLimiter
+from sync_kit import RateLimiter, SyncKit
 from sync_kit.ratelimit import denials
 from sync_kit.ratelimit.checks import Take
 
@@ -80,6 +80,34 @@ async def test_a_local_refusal_says_what_redis_would(kit, face):
     assert second.states[1].retry_after == 0
 
 
+async def test_a_flood_that_never_fits_spares_redis_too(kit, face, client):
+    limiter = face(RateLimiter("api", "3/hour", kit=kit))
+    await limiter.check("u", cost=4)
+    before = calls(client)
+
+    async def flood():
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            await limiter.check("u", cost=4)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(16):
+            group.start_soon(flood)
+    assert calls(client) - before <= 4
+
+
+async def test_the_wait_that_is_told_counts_from_when_it_is_told(namespace, face, proxy):
+    async with SyncKit(proxy.url, namespace=namespace) as slow:
+        limiter = face(RateLimiter("api", limit=1, window=0.4, precision=3, kit=slow))
+        proxy.delay = 0.03
+        await limiter.check("u")
+        await limiter.check("u")
+        refused = await limiter.check("u")
+        assert refused.decided_by == "cache"
+        await anyio.sleep(refused.retry_after)
+        assert (await limiter.check("u")).allowed
+
+
 async def test_a_cost_above_the_limit_is_known_to_be_refused_for_ever(kit, face):
     limiter = face(RateLimiter("api", "3/hour", kit=kit))
     waits = [(await limiter.check("u", cost=4)).retry_after for _ in range(3)]
@@ -87,12 +115,25 @@ async def test_a_cost_above_the_limit_is_known_to_be_refused_for_ever(kit, face)
     assert (await limiter.check("u", cost=3)).allowed
 
 
-async def test_a_smaller_cost_is_asked_for_and_a_bigger_one_is_not(kit, face):
+async def test_each_cost_has_its_own_refusal_with_its_own_numbers(kit, face):
+    limiter = face(RateLimiter("api", "5/hour", "7/day", kit=kit))
+    await limiter.check("u", cost=5)
+    for _ in range(2):
+        answers = [await limiter.check("u", cost=cost) for cost in (1, 3, 6)]
+        looks = [await limiter.peek("u", cost=cost) for cost in (1, 3, 6)]
+        assert [answer.rule for answer in answers] == [look.rule for look in looks]
+        assert [round(answer.retry_after if answer.retry_after < 1e9 else -1) for answer in answers] == [
+            round(look.retry_after if look.retry_after < 1e9 else -1) for look in looks
+        ]
+    assert {answer.decided_by for answer in answers} == {"cache"}
+
+
+async def test_what_is_admitted_ends_the_refusals_of_as_much(kit, face):
     limiter = face(RateLimiter("api", "5/hour", kit=kit))
     await limiter.check("u", cost=3)
-    assert (await limiter.check("u", cost=3)).decided_by == "redis"
-    assert (await limiter.check("u", cost=4)).decided_by == "cache"
+    assert (await limiter.check("u", cost=3)).limited
     assert (await limiter.check("u", cost=2)).allowed
+    assert (await limiter.check("u", cost=3)).decided_by == "cache"
 
 
 async def test_reset_and_refund_are_felt_at_once(kit, face):
@@ -139,6 +180,7 @@ async def test_a_reset_elsewhere_is_felt_after_a_moment(kit, face, make_kit):
     while (await limiter.check("u")).limited:
         assert time.monotonic() < until
         await anyio.sleep(0.01)
+    assert [(await limiter.check("u")).allowed for _ in range(3)] == [True, True, False], "and it is felt by all"
 
 
 async def test_limiters_with_other_limits_do_not_share_refusals(kit, face):
@@ -170,7 +212,8 @@ async def test_it_is_bounded(kit, face, monkeypatch):
     limiter = RateLimiter("api", "1/hour", kit=kit)
     for number in range(30):
         await face(limiter).check(number, cost=2)
-    assert len(limiter.checks().shared.denials) == 10
+    await face(limiter).check("x" * 1000, cost=2)
+    assert len(limiter.checks().shared.denials) == 10, "long keys are not remembered"
     assert (await face(limiter).check(29, cost=2)).decided_by == "cache"
     assert (await face(limiter).check(0, cost=2)).decided_by == "redis"
 

@@ -103,6 +103,12 @@ def test_the_body_names_the_policies_that_are_violated():
     }
 
 
+def test_policies_have_one_name_in_fields_and_body():
+    decision = made([Rule(10, 60, name="Größe")], (0, 1000, 1000))
+    assert problem_body(decision)["violated-policies"] == ["Gr??e"]
+    assert '"Gr??e"' in header_fields(decision)["RateLimit"]
+
+
 def test_a_refusal_without_redis_does_not_blame_the_client():
     body = problem_body(made([Rule(10, 60)], (0, 1000, 1000), by="on_error"))
     assert body["type"] == "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import pickle
 from typing import Any
 
 import pytest
@@ -153,6 +155,40 @@ def test_a_refund_across_a_clock_that_stepped_back_never_frees_too_much(limit, c
     assert at_most - 4 <= limiter.peek("u").remaining <= at_most
     clock.step(step)
     assert limiter.peek("u").remaining <= at_most
+
+
+def test_a_rate_that_was_changed_meanwhile_frees_no_more_than_was_spent(limit, clock):
+    fast, slow = Rule(600, 60, burst=300), Rule(6, 60, burst=300)
+    spent = [limit([fast]).check("u", cost=1) for _ in range(297)]
+    clock.step(30)
+    before = limit([slow]).peek("u").remaining
+    limit([slow]).refund(spent[-1])
+    assert before <= limit([slow]).peek("u").remaining <= before + 1
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_decision_is_refunded_once_by_parent_child_and_whoever_unpickles_it(limit, clock):
+    limiter = limit([SLIDING])
+    limiter.check("u", cost=4)
+    decision = limiter.check("u", cost=2)
+    assert limiter.refund(decision)
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(1 if limiter.refund(decision) else 0)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not limiter.refund(pickle.loads(pickle.dumps(decision)))
+    assert limiter.peek("u").remaining == LIMIT - 4
+
+
+def test_a_refund_of_what_has_left_says_so(limit, clock):
+    limiter = limit([SLIDING])
+    old = limiter.check("u")
+    clock.step(64_000)
+    limiter.check("u")
+    assert not limiter.refund(old)
 
 
 def test_refused_and_exempt_calls_have_nothing_to_give_back(limit, clock):

@@ -21,6 +21,9 @@ from sync_kit.ratelimit import Rule
         ("5 per 10 seconds", Rule(5, 10)),
         ("5/10s", Rule(5, 10)),
         ("1/2 hours", Rule(1, 7200)),
+        ("5/0.5 seconds", Rule(5, 0.5)),
+        ("5/1.5 hrs", Rule(5, 5400)),
+        ("5/2 mins", Rule(5, 120)),
         ("7/day", Rule(7, 86400)),
         ("7/week", Rule(7, 7 * 86400)),
         ("1/sec", Rule(1, 1)),
@@ -95,8 +98,7 @@ rules = st.builds(
 
 @given(rules)
 def test_the_text_of_a_rule_says_it_all(rule):
-    if rule.window.is_integer():
-        assert Rule.parse(str(rule)) == rule
+    assert Rule.parse(str(rule)) == rule
     assert rule.name == str(rule)
 
 
@@ -150,6 +152,18 @@ def test_rules_are_sorted_by_their_window():
 def test_two_rules_of_one_window_are_refused(pair):
     with pytest.raises(ConfigurationError, match="have the same window: keep one"):
         RateLimiter("api", *pair)
+
+
+def test_two_rules_of_one_name_are_refused():
+    with pytest.raises(ConfigurationError, match="the same name"):
+        RateLimiter("api", "1/minute/name=a", "2/hour/name=a")
+
+
+def test_a_number_out_of_its_bounds_names_the_text():
+    with pytest.raises(
+        ConfigurationError, match=r"'5/minute/precision=1' is not a rate limit: precision must be from 3"
+    ):
+        RateLimiter("api", "5/minute/precision=1")
 
 
 def test_too_many_rules_are_refused():

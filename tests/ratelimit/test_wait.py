@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 
 import anyio
 import pytest
 
-from sync_kit import RateLimiter, RateLimitError, SyncKit
+from sync_kit import ConfigurationError, RateLimiter, RateLimitError, SyncKit
 
 pytestmark = pytest.mark.anyio
 
@@ -91,16 +93,42 @@ async def test_a_timeout_that_cannot_be_met_is_told_at_once(kit, face):
     assert raised.value.retry_after > 3600
 
 
-async def test_the_timeout_counts_while_others_are_first(kit, face):
-    limiter = face(RateLimiter("api", limit=1, window=1.5, kit=kit))
+async def test_what_cannot_be_in_time_is_told_at_once_also_to_those_who_stand_in_line(kit, face):
+    limiter = face(RateLimiter("api", "1/hour", kit=kit))
     await limiter.check("u")
     async with anyio.create_task_group() as group:
-        group.start_soon(limiter.wait, "u") if not face.blocking else group.start_soon(awaited, limiter.wait("u"))
+        group.start_soon(awaited, limiter.wait("u"))
         await anyio.sleep(0.1)
         asked = time.monotonic()
-        with pytest.raises(RateLimitError):
+        for options in ({"timeout": 3}, {"cost": 99}):
+            with pytest.raises(RateLimitError):
+                await limiter.wait("u", **options)
+        with pytest.raises(ConfigurationError, match="cost must be"):
+            await limiter.wait("u", cost=-1)
+        assert time.monotonic() - asked < 1
+        await limiter.reset("u")
+
+
+async def test_a_reset_ends_the_wait(kit, face):
+    limiter = face(RateLimiter("api", "1/hour", kit=kit))
+    await limiter.check("u")
+    async with anyio.create_task_group() as group:
+        group.start_soon(awaited, limiter.wait("u"))
+        await anyio.sleep(0.1)
+        await limiter.reset("u")
+
+
+async def test_who_has_no_time_behind_a_bigger_one_is_told_so_by_a_refusal(kit, face):
+    limiter = face(RateLimiter("api", limit=3, window=1.2, kit=kit))
+    await limiter.check("u", cost=2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(awaited, limiter.wait("u", cost=3))
+        await anyio.sleep(0.1)
+        asked = time.monotonic()
+        with pytest.raises(RateLimitError, match="reached for 'u'") as raised:
             await limiter.wait("u", timeout=0.2)
         assert 0.15 < time.monotonic() - asked < 0.6
+        assert not getattr(raised.value.decision, "allowed")  # noqa: B009
 
 
 async def awaited(call):
@@ -167,6 +195,53 @@ async def test_a_native_cancellation_gives_back_too(proxy, namespace, kit, after
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await RateLimiter("api", "3/hour", kit=kit).peek("u")).remaining == 3
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+async def test_cancelled_twice_it_gives_back_too(proxy, namespace, kit):
+    async with SyncKit(proxy.url, namespace=namespace) as slow:
+        limiter = RateLimiter("api", "3/hour", kit=slow)
+        await limiter.peek("u")
+        proxy.delay = 0.03
+        task = asyncio.ensure_future(limiter.wait("u"))
+        for _ in range(4):
+            await asyncio.sleep(0.012)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await RateLimiter("api", "3/hour", kit=kit).peek("u")).remaining == 3
+
+
+async def test_cancelled_while_redis_is_silent_it_is_still_cancelled(own_server):
+    server = own_server()
+    async with SyncKit(server.url, namespace="outage") as kit:
+        limiter = RateLimiter("api", "3/hour", kit=kit)
+        await limiter.check("u")
+        server.pause()
+        with anyio.move_on_after(0.05) as scope:
+            await limiter.wait("u")
+        server.resume()
+        assert scope.cancelled_caught
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_does_not_stand_behind_the_waiters_of_its_parent(server, namespace):
+    kit = SyncKit(server.url, namespace=namespace)
+    limiter = RateLimiter("api", limit=1, window=2, kit=kit).blocking
+    limiter.check("u")
+    thread = threading.Thread(target=limiter.wait, args=("u",))
+    thread.start()
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if limiter.wait("u", timeout=8).allowed else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        thread.join(10)
+        kit.close()
 
 
 async def test_threads_and_tasks_share_one_line(kit):

@@ -73,6 +73,13 @@ async def test_a_better_plan_keeps_what_is_counted_and_holds_at_once(kit, face):
     assert (await limiter.check("u")).remaining == 2
 
 
+async def test_rules_may_be_given_as_an_option_too(kit, face):
+    assert (await face(RateLimiter("api", rules="3/hour", kit=kit)).check("u")).limit == 3
+    assert len((await face(RateLimiter("api", rules=["3/hour", "9/day"], kit=kit)).check("u")).states) == 2
+    with pytest.raises(ConfigurationError, match="rules= says it all"):
+        RateLimiter("api", "1/minute", rules="3/hour")
+
+
 @pytest.mark.parametrize("given", ["2/huor", [], 7, ["1/hour", None]], ids=repr)
 async def test_bad_rules_of_a_key_are_a_configuration_error(kit, face, client, given):
     limiter = face(RateLimiter("api", rules=lambda key: given, kit=kit))
