@@ -45,6 +45,7 @@ class Cluster:
         self._options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout), *options]
         self._count = nodes
         self._clients: dict[Server, redis.Redis] = {}
+        self._away: dict[int, Server] = {}
         self.nodes: list[Server] = []
 
     def __enter__(self) -> Self:
@@ -95,6 +96,7 @@ class Cluster:
     def begin_move(self, key: str, to: Server) -> Server:
         """From now on the owner of the slot, which is returned, answers `ASK` for keys that it does not have."""
         source, slot = self.owner(key), key_slot(key.encode())
+        self._away.setdefault(slot, source)
         self.ask(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._id(source))
         self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(to))
         return source
@@ -118,9 +120,17 @@ class Cluster:
         self.move_keys(key, source, to)
         self.end_move(key, source, to)
 
-    def keys(self) -> set[str]:
-        """Every key of every node."""
-        return {key.decode() for keys in self.ask_all("KEYS", "*") for key in keys}
+    def clients(self) -> list[redis.Redis]:
+        """A client of each server that has data."""
+        return [self._clients[node] for node in self.nodes]
+
+    def clear(self) -> None:
+        """Empty every node, and bring home the slots that were moved."""
+        self.ask_all("FLUSHALL")
+        while self._away:
+            slot, home = self._away.popitem()
+            self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
+            self.ask_all("CLUSTER", "SETSLOT", slot, "NODE", self._id(home))
 
     def _shares(self) -> list[tuple[int, int]]:
         edges = [SLOTS * each // self._count for each in range(self._count + 1)]
@@ -203,6 +213,14 @@ class Sentinels:
         """The other server."""
         primary = self.primary
         return next(server for server in self.servers if server is not primary)
+
+    def clients(self) -> list[redis.Redis]:
+        """A client of each server that has data."""
+        return [self._clients[self.primary]]
+
+    def clear(self) -> None:
+        """Empty the primary."""
+        self.ask(self.primary, "FLUSHALL")
 
     def ask(self, server: Server, *command: Any) -> Any:
         """Send one command to one server or sentinel."""
