@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SLOTS = 16384
 SERVICE = "mymaster"
-QUICK = "INFO-PERIOD 200 PING-PERIOD 100 ASK-PERIOD 100 PUBLISH-PERIOD 200 ELECTION-TIMEOUT 1000".split()
+QUICK = "INFO-PERIOD 200 ASK-PERIOD 100 PUBLISH-PERIOD 200 ELECTION-TIMEOUT 1000".split()
 """How often sentinels look around, so that tests need not wait for them (their own periods are seconds)."""
 
 
@@ -151,8 +151,8 @@ class Cluster:
 class Sentinel(Server):
     """A sentinel that watches one primary."""
 
-    def __init__(self, kind: str, primary: Server) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: str, primary: Server, password: str | None = None) -> None:
+        super().__init__(kind, password=password)
         self._file = self.home / "conf"
         lines = [
             f"monitor {SERVICE} 127.0.0.1 {primary.port} 2",
@@ -163,7 +163,7 @@ class Sentinel(Server):
 
     def _command(self, port: int) -> list[str]:
         here = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.home), "--daemonize", "no"]
-        return [self.binary, str(self._file), "--sentinel", *here]
+        return [self.binary, str(self._file), "--sentinel", *here, *self._credentials()]
 
 
 class Data(Server):
@@ -218,6 +218,10 @@ class Sentinels:
         """A client of each server that has data."""
         return [self._clients[self.primary]]
 
+    def client(self, server: Server) -> redis.Redis:
+        """The client of one server."""
+        return self._clients[server]
+
     def clear(self) -> None:
         """Empty the primary."""
         self.ask(self.primary, "FLUSHALL")
@@ -229,9 +233,23 @@ class Sentinels:
     def kill_primary(self) -> Data:
         """SIGKILL, once the replica has what was written; returns the killed one. The sentinels will notice."""
         primary = self.primary
-        self.ask(primary, "WAIT", 1, 5000)
+        self.replicate(primary)
         primary.kill()
         return primary
+
+    def replicate(self, primary: Data) -> None:
+        """Wait until the replica has everything. (WAIT is about the writes of its own connection.)"""
+        self.ask(primary, "SET", "written", "last", "PX", 100)
+        assert self.ask(primary, "WAIT", 1, 5000) == 1
+
+    def switch(self, primary: Data) -> None:
+        """Swap the roles in an orderly way: no connection is closed, and the sentinels are told."""
+        old = self.primary
+        self.ask(primary, "REPLICAOF", "NO", "ONE")
+        self.ask(old, "REPLICAOF", "127.0.0.1", primary.port)
+        for sentinel in self.sentinels:
+            self.ask(sentinel, "SENTINEL", "REMOVE", SERVICE)
+            self.ask(sentinel, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", primary.port, 2)
 
     def wait_for_failover(self, old: Server) -> None:
         """Wait until the sentinels have promoted the other server."""
