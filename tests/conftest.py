@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anyio import to_thread
 
+from tests.support.cluster import Cluster, Sentinels
 from tests.support.faces import Face
 from tests.support.leaks import leaked_keys, leaked_threads
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
+from tests.support.slots import crossings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -84,6 +86,20 @@ def own_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Server]]:
         yield lambda *options, **more: stack.enter_context(Server(kind, *options, **more))
 
 
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """The shared cluster. Slots may be moved, nodes must not be stopped."""
+    with Cluster(pytestconfig.getoption("server")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def sentinels(pytestconfig: pytest.Config) -> Iterator[Sentinels]:
+    """The shared primary, replica and sentinels. The servers must not be stopped."""
+    with Sentinels(pytestconfig.getoption("server")) as started:
+        yield started
+
+
 @pytest.fixture
 def proxy(server: Server) -> Iterator[Proxy]:
     """A proxy before the shared server."""
@@ -136,6 +152,15 @@ def no_thread_is_left() -> Iterator[None]:
     yield
     if leaked := leaked_threads(before):
         pytest.fail(f"threads left behind: {', '.join(leaked)}")
+
+
+@pytest.fixture(autouse=True)
+def every_call_has_one_slot() -> Iterator[None]:
+    """Fails a test that calls a script with keys that a cluster may have on different nodes."""
+    with crossings() as found:
+        yield
+    if found:
+        pytest.fail(f"keys of one call in several slots of a cluster: {'; '.join(found[:3])}. Give them one hash tag")
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SLOTS = 16384
 SERVICE = "mymaster"
-QUICK = "INFO-PERIOD 200 PING-PERIOD 100 ASK-PERIOD 100 PUBLISH-PERIOD 200 ELECTION-TIMEOUT 1000".split()
+QUICK = "INFO-PERIOD 200 ASK-PERIOD 100 PUBLISH-PERIOD 200 ELECTION-TIMEOUT 1000".split()
 """How often sentinels look around, so that tests need not wait for them (their own periods are seconds)."""
 
 
@@ -45,6 +45,7 @@ class Cluster:
         self._options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout), *options]
         self._count = nodes
         self._clients: dict[Server, redis.Redis] = {}
+        self._away: dict[int, Server] = {}
         self.nodes: list[Server] = []
 
     def __enter__(self) -> Self:
@@ -95,6 +96,7 @@ class Cluster:
     def begin_move(self, key: str, to: Server) -> Server:
         """From now on the owner of the slot, which is returned, answers `ASK` for keys that it does not have."""
         source, slot = self.owner(key), key_slot(key.encode())
+        self._away.setdefault(slot, source)
         self.ask(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._id(source))
         self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(to))
         return source
@@ -118,9 +120,17 @@ class Cluster:
         self.move_keys(key, source, to)
         self.end_move(key, source, to)
 
-    def keys(self) -> set[str]:
-        """Every key of every node."""
-        return {key.decode() for keys in self.ask_all("KEYS", "*") for key in keys}
+    def clients(self) -> list[redis.Redis]:
+        """A client of each server that has data."""
+        return [self._clients[node] for node in self.nodes]
+
+    def clear(self) -> None:
+        """Empty every node, and bring home the slots that were moved."""
+        self.ask_all("FLUSHALL")
+        while self._away:
+            slot, home = self._away.popitem()
+            self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
+            self.ask_all("CLUSTER", "SETSLOT", slot, "NODE", self._id(home))
 
     def _shares(self) -> list[tuple[int, int]]:
         edges = [SLOTS * each // self._count for each in range(self._count + 1)]
@@ -141,8 +151,8 @@ class Cluster:
 class Sentinel(Server):
     """A sentinel that watches one primary."""
 
-    def __init__(self, kind: str, primary: Server) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: str, primary: Server, password: str | None = None) -> None:
+        super().__init__(kind, password=password)
         self._file = self.home / "conf"
         lines = [
             f"monitor {SERVICE} 127.0.0.1 {primary.port} 2",
@@ -153,7 +163,7 @@ class Sentinel(Server):
 
     def _command(self, port: int) -> list[str]:
         here = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.home), "--daemonize", "no"]
-        return [self.binary, str(self._file), "--sentinel", *here]
+        return [self.binary, str(self._file), "--sentinel", *here, *self._credentials()]
 
 
 class Data(Server):
@@ -204,6 +214,18 @@ class Sentinels:
         primary = self.primary
         return next(server for server in self.servers if server is not primary)
 
+    def clients(self) -> list[redis.Redis]:
+        """A client of each server that has data."""
+        return [self._clients[self.primary]]
+
+    def client(self, server: Server) -> redis.Redis:
+        """The client of one server."""
+        return self._clients[server]
+
+    def clear(self) -> None:
+        """Empty the primary."""
+        self.ask(self.primary, "FLUSHALL")
+
     def ask(self, server: Server, *command: Any) -> Any:
         """Send one command to one server or sentinel."""
         return self._clients[server].execute_command(*command)
@@ -211,9 +233,23 @@ class Sentinels:
     def kill_primary(self) -> Data:
         """SIGKILL, once the replica has what was written; returns the killed one. The sentinels will notice."""
         primary = self.primary
-        self.ask(primary, "WAIT", 1, 5000)
+        self.replicate(primary)
         primary.kill()
         return primary
+
+    def replicate(self, primary: Data) -> None:
+        """Wait until the replica has everything. (WAIT is about the writes of its own connection.)"""
+        self.ask(primary, "SET", "written", "last", "PX", 100)
+        assert self.ask(primary, "WAIT", 1, 5000) == 1
+
+    def switch(self, primary: Data) -> None:
+        """Swap the roles in an orderly way: no connection is closed, and the sentinels are told."""
+        old = self.primary
+        self.ask(primary, "REPLICAOF", "NO", "ONE")
+        self.ask(old, "REPLICAOF", "127.0.0.1", primary.port)
+        for sentinel in self.sentinels:
+            self.ask(sentinel, "SENTINEL", "REMOVE", SERVICE)
+            self.ask(sentinel, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", primary.port, 2)
 
     def wait_for_failover(self, old: Server) -> None:
         """Wait until the sentinels have promoted the other server."""

@@ -70,3 +70,14 @@ def test_kits_are_closed_in_async_and_in_plain_tests(run):
         async def test_async(kit, namespace): assert kit.namespace == namespace
     """)
     assert "4 passed" in said, said
+
+
+def test_a_call_with_keys_in_two_slots_fails_its_test(run):
+    said = run("""
+        from sync_kit._io.scripts import Script
+        both = Script("both", "-- both: of the tests\\n-- KEYS: one two\\n-- ARGV:\\n-- returns: ok\\n")
+        def test_crosses(): both.call(["shop:{a}:x", "shop:{b}:x"], [])
+        def test_stays(): both.call(["shop:{a}:x", "shop:{a}:y"], [])
+    """)
+    assert "several slots of a cluster: both on shop:{a}:x, shop:{b}:x" in said
+    assert re.search("2 passed, 1 error", said)
