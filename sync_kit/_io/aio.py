@@ -13,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
-from sync_kit._io.pipeline import Pipeline, open_connection
+from sync_kit._io.pipeline import Pipeline, close_connection, open_connection
 from sync_kit._io.scripts import ASKING, Script, blpop
 from sync_kit._io.translate import DEMOTED, LOST, REPLIED, given, lost, outcome, sent_again
 
@@ -199,7 +199,7 @@ class AsyncioDriver(BaseDriver):
         except LOST as error:
             return lost(error)
         if self._keeper is None or self._keeper.done():  # closed meanwhile
-            await connection.disconnect(nowait=True)
+            await close_connection(connection, self._address)
         else:
             self._waiting.append(connection)
         return reply
@@ -224,7 +224,7 @@ class AsyncioDriver(BaseDriver):
 
     async def _close_waiting(self) -> None:
         while self._waiting:
-            await self._waiting.pop().disconnect(nowait=True)
+            await close_connection(self._waiting.pop(), self._address)
 
 
 async def _exchange(connection: AbstractConnection, packed: list[bytes], limit: float) -> Any:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from sync_kit._io.translate import DEMOTED, REPLIED, lost
+from sync_kit._io.translate import DEMOTED, LOST, REPLIED, lost
 from sync_kit.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TICK = 0.025
 TURNS = 4
 """Turns of the loop in which a reply that is in the socket reaches its caller: poll, read, parse, and one to spare."""
+GOODBYE = 0.2
+"""Seconds that a server may take to answer the end of a TLS connection."""
 HANDFUL = 32
 """Replies handed out in one go. Their callers run before the next handful, so the server works meanwhile."""
 
@@ -46,9 +48,24 @@ async def open_connection(address: Address) -> AbstractConnection:
             await connection.connect()
             await address.async_check(connection)
     except BaseException:
-        await connection.disconnect(nowait=True)
+        await close_connection(connection, address)
         raise
     return connection
+
+
+async def close_connection(connection: AbstractConnection, address: Address) -> None:
+    """Close a connection, whatever is cancelled.
+
+    TLS says goodbye to the server first. That takes some turns of the loop: one that ended meanwhile would leave
+    the socket open, and uvloop could not be closed.
+    """
+    if address.kind == "tls":
+        with anyio.move_on_after(GOODBYE, shield=True):
+            try:
+                await connection.disconnect()
+            except LOST:
+                pass
+    await connection.disconnect(nowait=True)
 
 
 class Call:
@@ -139,7 +156,7 @@ class Pipeline:
                 raise
         finally:
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                await close_connection(connection, self._address)
 
     async def _connect(self) -> AbstractConnection:
         connection = await open_connection(self._address)
