@@ -80,11 +80,17 @@ class ServerDriver(BlockingDriver):
                 idle.pop().disconnect()
 
     def _eval(self, effect: Eval) -> Any:
-        return given(self._batch((effect,))[0])
+        packed = effect.script.call(effect.keys, effect.args)
+        (reply,) = self._exchange((packed,), effect.deadline or self._address.timeout)
+        if isinstance(reply, Exception):
+            return given(self._answers((effect,), [reply])[0])
+        return reply
 
     def _batch(self, calls: Sequence[Eval]) -> list[Any]:
+        return self._answers(calls, self._send(calls, Script.call))
+
+    def _answers(self, calls: Sequence[Eval], replies: list[Any]) -> list[Any]:
         """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""
-        replies = self._send(calls, Script.call)
         again = [index for index, call in enumerate(calls) if sent_again(call, replies[index])]
         if any(not isinstance(replies[index], UNKNOWN_SCRIPT) for index in again):
             self.close()  # what broke one connection may just be breaking the idle ones

@@ -115,7 +115,8 @@ class BlockingClusterDriver(BlockingDriver):
     def _driver(self, node: Node) -> ServerDriver:
         driver = self._drivers.get(node)
         if driver is None:
-            for gone in list(self._drivers.keys() - self._cluster.nodes):
-                self._drivers.pop(gone, self).close()
+            for gone in self._drivers.keys() - self._cluster.nodes:
+                if idle := self._drivers.pop(gone, None):  # unless another thread was faster
+                    idle.close()
             driver = self._drivers.setdefault(node, ServerDriver(self._cluster.at(node)))
         return driver

@@ -14,8 +14,10 @@ import redis.cluster
 from redis.crc import key_slot
 
 from sync_kit import SyncKit, Unavailable
+from sync_kit._io.cluster import Visit
+from sync_kit._io.flow import Batch
 from tests.io.test_address import current_is_asyncio
-from tests.io.tools import COUNT, ECHO, Caller, connections, named, run_program, until
+from tests.io.tools import COUNT, ECHO, Caller, connections, named, one, run_program, until
 from tests.support.cluster import Cluster
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +87,21 @@ async def test_a_closed_kit_has_no_connections_and_may_be_used_again(place, face
         await kit.aclose()
         await anyio.to_thread.run_sync(kit.close)
         await until(lambda: left() == 0)
+
+
+async def test_connections_to_nodes_that_are_gone_are_closed(place, face, namespace):
+    """As in clouds, where every restart of a node is a new address."""
+    async with SyncKit(named(place.url, namespace), namespace=namespace) as kit:
+        await use_all_nodes(face(Caller(kit)), place)
+        kit._address.nodes = frozenset()  # type: ignore[union-attr]
+        elsewhere = ("localhost", place.nodes[0].port)
+        visit: Any = Visit(elsewhere, Batch([]))
+        if current_is_asyncio() and not face.blocking:
+            assert await kit.driver.run(one(visit)) == []
+        else:
+            assert await anyio.to_thread.run_sync(kit.thread_driver.perform, visit) == []
+        await until(lambda: not any(connections(client, namespace) for client in place.clients()[1:]))
+    await anyio.to_thread.run_sync(kit.close)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)

@@ -221,6 +221,39 @@ async def test_when_a_node_dies_its_keys_are_unavailable_and_the_others_go_on(fr
     await anyio.to_thread.run_sync(kit.close)
 
 
+@pytest.fixture(scope="module")
+def doubled(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """A cluster whose first node has a replica; a dead primary is noticed soon."""
+    with Cluster(pytestconfig.getoption("server"), node_timeout=600) as started:
+        started.follow(started.join(), started.nodes[0])
+        yield started
+
+
+async def test_when_a_replica_is_promoted_its_keys_are_served_again(doubled, face, namespace):
+    """Nobody says MOVED: the primary is dead. Asking the others again finds its successor."""
+    key = next(f"{{{number}}}" for number in range(50) if doubled.owner(f"{{{number}}}") in doubled.pair)
+    old = doubled.owner(key)
+    async with SyncKit(f"{doubled.url}?socket_connect_timeout=1", namespace=namespace) as kit:
+        caller = face(Caller(kit, deadline=0.5))
+        await caller.call(ECHO, "x", key=key)
+        old.kill()
+
+        async def served() -> bool:
+            try:
+                return bool(await caller.call(ECHO, "x", key=key))
+            except Unavailable:
+                return False
+
+        assert not await served()
+        with anyio.fail_after(15):
+            while not await served():
+                await anyio.sleep(0.02)
+        assert doubled.owner(key) is not old
+        await anyio.to_thread.run_sync(old.start)
+        await anyio.to_thread.run_sync(doubled.follow, old, doubled.owner(key))
+    await anyio.to_thread.run_sync(kit.close)
+
+
 def slots_asked(cluster: Cluster, node: Server) -> int:
     stats: Any = cluster.clients()[cluster.nodes.index(node)].info("commandstats")
     return int(stats.get("cmdstat_cluster|slots", {"calls": 0})["calls"])

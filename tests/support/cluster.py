@@ -42,10 +42,12 @@ class Cluster:
     def __init__(self, kind: str = "auto", *options: str, node_timeout: int = 2000, nodes: int = 3) -> None:
         self._stack = ExitStack()
         self._kind = kind
-        self._options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout), *options]
+        self._options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout)]
+        self._options += ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1", *options]
         self._count = nodes
         self._clients: dict[Server, redis.Redis] = {}
         self._away: dict[int, Server] = {}
+        self.pair: tuple[Server, ...] = ()
         self.nodes: list[Server] = []
 
     def __enter__(self) -> Self:
@@ -75,6 +77,18 @@ class Cluster:
             self.ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         self.nodes.append(node)
         return node
+
+    def follow(self, replica: Server, primary: Server) -> None:
+        """Make a node without slots a replica, and wait until it has everything and everybody knows."""
+        self.pair = (primary, replica)
+        name = self._id(primary)
+        wait_for(lambda: self.ask(replica, "CLUSTER", "REPLICATE", name), "the nodes to know each other", 20)
+        wait_for(lambda: self.ask(replica, "ROLE")[3] == b"connected", "the replica to be connected", 20)
+        wait_for(
+            lambda: all(len(_servers(self.ask(node, "CLUSTER", "SLOTS"), primary)) == 2 for node in self.nodes),
+            "all to know",
+            20,
+        )
 
     def ask(self, node: Server, *command: Any) -> Any:
         """Send one command to one node."""
@@ -144,8 +158,17 @@ class Cluster:
         return b"cluster_state:ok" in self.ask(node, "CLUSTER", "INFO") and len(ranges) == self._count
 
     def _ranges(self, node: Server) -> list[tuple[int, int]]:
-        ranges = self.ask(node, "CLUSTER", "SLOTS")
+        try:
+            ranges = self.ask(node, "CLUSTER", "SLOTS")
+        except redis.ConnectionError:
+            return []  # it is dead
         return [(first, last) for first, last, primary, *_ in ranges if primary[1] == node.port]
+
+
+def _servers(ranges: Any, primary: Server) -> list[int]:
+    """The ports of a primary and of its replicas, in a reply to CLUSTER SLOTS."""
+    found = [[place[1] for place in places] for _, _, *places in ranges]
+    return next((ports for ports in found if ports[0] == primary.port), [])
 
 
 class Sentinel(Server):
