@@ -12,7 +12,7 @@ from sync_kit._io.scripts import Script
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sync_kit._io.scripts import Arg
+    from sync_kit._io.scripts import Arg, Packed
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def crossings() -> Iterator[list[str]]:
     found: list[str] = []
     call = Script.call
 
-    def watched(self: Script, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+    def watched(self: Script, keys: Sequence[str], args: Sequence[Arg] | Packed) -> bytes:
         if len(keys) > 1 and len({key_slot(key.encode()) for key in keys}) > 1:
             found.append(f"{self.name} on {', '.join(keys)}")
         return call(self, keys, args)
