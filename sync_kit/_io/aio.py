@@ -176,8 +176,6 @@ class AsyncioDriver(BaseDriver):
         packed, limit = [blpop(effect.key, effect.seconds)], effect.seconds + self._address.timeout
         reply = await self._alone(packed, limit)
         if isinstance(reply, DEMOTED):
-            self._pipeline.retire()
-            self._leave_retired()
             await self._close_waiting()
             reply = await self._alone(packed, limit)
         return given(outcome(self._address.label, effect, reply)) is not None

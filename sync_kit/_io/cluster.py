@@ -149,7 +149,8 @@ class Learn:
 def route(cluster: Cluster, effect: Eval | Pop) -> Generator[Any, Any, Any]:
     """The flow of one effect: to the node that serves its slot, and on to where that node points."""
     slot = _slot(effect)
-    step: Visit | Ask = Visit(cluster.owner(slot) or (yield from _look_up(cluster, effect)), effect)
+    node = cluster.owner(slot) or (yield from _look_up(cluster, effect, slot))
+    step: Visit | Ask = Visit(node, effect)
     for _ in range(REDIRECTIONS):
         try:
             return (yield step)
@@ -157,29 +158,28 @@ def route(cluster: Cluster, effect: Eval | Pop) -> Generator[Any, Any, Any]:
             error = failed
         if isinstance(error.__cause__, SPLIT):
             yield Sleep(SPLIT_PAUSE)
-        step = _next(cluster, step, slot, error)
+        step = _next(cluster, effect, slot, step.node, error)
     raise unserved(cluster.label, effect, f"the nodes of the cluster do not agree who serves slot {slot}")
 
 
-def _next(cluster: Cluster, step: Visit | Ask, slot: int, error: SyncKitError) -> Visit | Ask:
+def _next(cluster: Cluster, effect: Eval | Pop, slot: int, asked: Node, error: SyncKitError) -> Visit | Ask:
     """Where to go after `error`; raises it when it does not point anywhere."""
-    cause, effect = error.__cause__, step.effect
-    assert not isinstance(effect, Batch)
+    cause = error.__cause__
     if isinstance(cause, MOVED):
-        cluster.moved(slot, node := cluster.pointed(cause, step.node))
-        return Visit(node, effect)
+        there = cluster.pointed(cause, asked)
+        cluster.moved(slot, there)
+        return Visit(there, effect)
     if isinstance(cause, POINTED):
-        return Ask(cluster.pointed(cause, step.node), effect)
+        return Ask(cluster.pointed(cause, asked), effect)
     if isinstance(cause, SPLIT):
-        return Visit(cluster.owner(slot) or step.node, effect)
+        return Visit(cluster.owner(slot) or asked, effect)
     if isinstance(error, Unavailable):
         cluster.doubt()
     raise error
 
 
-def _look_up(cluster: Cluster, effect: Eval | Pop) -> Generator[Any, Any, Node]:
+def _look_up(cluster: Cluster, effect: Eval | Pop, slot: int) -> Generator[Any, Any, Node]:
     yield Learn()
-    slot = _slot(effect)
     owner = cluster.owner(slot)
     if owner is None and cluster.failure is not None:
         raise outcome(cluster.label, effect, cluster.failure)

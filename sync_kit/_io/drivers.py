@@ -9,6 +9,7 @@ from sync_kit._io.aio import AsyncDriver, AsyncioDriver, BaseDriver, TrioDriver
 from sync_kit._io.blocking import BlockingDriver, ServerDriver
 from sync_kit._io.cluster import Ask, Cluster, Learn, Node, Visit, Visits, route, route_batch
 from sync_kit._io.loops import Loop
+from sync_kit.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -36,9 +37,11 @@ class AsyncioClusterDriver(BaseDriver):
         self._cluster = cluster
         self._drivers: dict[Node, AsyncioDriver] = {}
         self._learning: asyncio.Future[None] | None = None
+        self._closed = False
 
     async def aclose(self) -> None:
         """See `AsyncDriver`."""
+        self._closed = True
         drivers, self._drivers = self._drivers, {}
         for driver in drivers.values():
             await driver.aclose()
@@ -65,6 +68,8 @@ class AsyncioClusterDriver(BaseDriver):
         return self.run(route_batch(self._cluster, effect.calls))
 
     def _driver(self, node: Node) -> AsyncioDriver:
+        if self._closed:  # while the call waited for something else
+            raise Unavailable("the kit was closed during the call, which was not carried out")
         driver = self._drivers.get(node)
         if driver is None:
             for gone in self._drivers.keys() - self._cluster.nodes:
@@ -76,7 +81,9 @@ class AsyncioClusterDriver(BaseDriver):
         """One thread for all callers; who is cancelled leaves it to the others."""
         if self._learning is None or self._learning.done():
             self._learning = asyncio.get_running_loop().run_in_executor(None, self._cluster.learn)
-        await asyncio.wait([self._learning])
+        learning = self._learning
+        await asyncio.wait([learning])
+        learning.result()
 
 
 class BlockingClusterDriver(BlockingDriver):

@@ -219,7 +219,8 @@ class Pipeline:
     def _rest(self) -> None:
         self._ticking = False
         if self.retired and self._task is not None:
-            self._end(self._task, Unavailable("the connection was given up"))
+            given_up = "the connection was given up during the call: whether it was carried out is not known"
+            self._end(self._task, Unavailable(given_up))
 
     def _tick(self, before: float) -> None:
         if not (self._sent or self._queued):
