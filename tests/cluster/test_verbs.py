@@ -30,6 +30,20 @@ async def test_a_limiter_counts_exactly(kit, face):
     assert (await face(limiter).peek(users[1])).limited
 
 
+async def test_every_verb_of_a_limiter_with_several_rules(kit, face):
+    limiter = face(RateLimiter("api", "4/minute", "9/hour/burst=6", "5/day/algorithm=fixed-window", kit=kit))
+    users = [f"user:{number}" for number in range(12)]
+    decisions = await limiter.check_many(dict.fromkeys(users, 2))
+    assert [each.remaining for each in decisions] == [2] * 12
+    assert [len(each.states) for each in decisions] == [3] * 12
+    assert (await limiter.check_or_raise(users[0], cost=2)).remaining == 0
+    assert (await limiter.check(users[0])).limited
+    for user, decision in zip(users, decisions, strict=True):
+        assert await limiter.refund(decision)
+        assert not await limiter.refund(decision)
+        assert (await limiter.wait(user, cost=2, timeout=1)).allowed
+
+
 async def test_concurrent_checks_are_exact(kit, face):
     limiter = RateLimiter("api", limit=25, window=60, kit=kit)
     allowed: list[str] = []
