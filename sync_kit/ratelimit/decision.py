@@ -108,6 +108,9 @@ class Receipt:
     rules: Rules
 
 
+_DENIED_FOR = 1000
+"""Milliseconds of the pause that a refusal asks for when nobody counted."""
+
 _numbers = itertools.count(1)
 _process = secrets.token_hex(6)
 
@@ -155,6 +158,15 @@ def decide(
     kept["_spent"] = next(_numbers) if spent and allowed and cost else 0
     kept["_process"] = _process
     return made
+
+
+def uncounted(rules: Rules, *, allowed: bool) -> list[Any]:
+    """A reply in the form of `take.lua` for a call that nobody counted."""
+    reply: list[Any] = [b"ok" if allowed else b"limited", 0, 0]
+    for rule in rules.all:
+        pause = 0 if allowed else min(_DENIED_FOR, int(rule.window * 1000))
+        reply += [rule.capacity if allowed else 0, pause, pause]
+    return reply
 
 
 def refuse(decision: Decision) -> Decision:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sync_kit.errors import ConfigurationError
 from sync_kit.options import Seconds, choice, label, seconds, shown, whole
+from sync_kit.ratelimit.decision import decide
 from sync_kit.ratelimit.local import LocalCounters
 from sync_kit.ratelimit.rules import Rules, read_rules
 
 if TYPE_CHECKING:
+    from sync_kit.ratelimit.decision import DecidedBy, Decision
     from sync_kit.ratelimit.events import Event
     from sync_kit.ratelimit.rule import Rule
 
@@ -58,6 +60,12 @@ class Settings:
     def rules_for(self, key: str | int) -> Rules:
         """The rules of `key`."""
         return self.fixed or self._dynamic(str(key))
+
+    def decide(
+        self, reply: list[Any], rules: Rules, key: str, cost: int, by: DecidedBy, *, spent: bool = False
+    ) -> Decision:
+        """Read a reply for a call that this limiter made."""
+        return decide(reply, rules, self.name, key, cost, spent=spent, by=by, shadow=self.shadow)
 
     def _dynamic(self, key: str) -> Rules:
         assert self._rules_of is not None

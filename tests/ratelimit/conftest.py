@@ -27,5 +27,5 @@ def client(server: Server) -> Iterator[redis.Redis]:
 def clock(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The server's clock, in the hands of the test."""
     for name, script in TIMED.items():
-        monkeypatch.setattr(f"sync_kit.ratelimit.checks.{name}", script)
+        monkeypatch.setattr(f"sync_kit.ratelimit.{name}", script)
     return Clock(client)

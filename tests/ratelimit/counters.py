@@ -7,7 +7,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from sync_kit._io.scripts import Script
-from sync_kit.ratelimit.checks import REFUND, TAKE
+from sync_kit.ratelimit.checks import REFUND
+from sync_kit.ratelimit.take import TAKE
 
 CLOCK = "the-clock-of-this-test"
 
@@ -17,7 +18,7 @@ def timed(script: Script) -> Script:
     return Script(script.name, script.source.replace("redis.call('TIME')", f"redis.call('LRANGE', '{CLOCK}', 0, 1)"))
 
 
-TIMED = {"TAKE": timed(TAKE), "REFUND": timed(REFUND)}
+TIMED = {"take.TAKE": timed(TAKE), "checks.REFUND": timed(REFUND)}
 
 
 def the_counter(client: Any) -> str:

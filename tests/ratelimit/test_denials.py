@@ -10,7 +10,7 @@ from anyio import lowlevel
 
 from sync_kit import RateLimiter, SyncKit
 from sync_kit.ratelimit import denials
-from sync_kit.ratelimit.checks import Take
+from sync_kit.ratelimit.take import Take
 
 pytestmark = pytest.mark.anyio
 
