@@ -70,7 +70,6 @@ class RateLimiter:
     def __init__(
         self,
         name: str,
-        /,
         *texts: str | Rule,
         limit: int | None = None,
         window: Seconds | None = None,

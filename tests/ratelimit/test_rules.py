@@ -166,6 +166,10 @@ def test_a_number_out_of_its_bounds_names_the_text():
         RateLimiter("api", "5/minute/precision=1")
 
 
+def test_the_name_may_be_a_keyword():
+    assert RateLimiter(name="api", limit=1, window=60).name == "api"
+
+
 def test_too_many_rules_are_refused():
     with pytest.raises(ConfigurationError, match="from 1 to 10 rules, not 11"):
         RateLimiter("api", *(f"1/{n} seconds" for n in range(1, 12)))
