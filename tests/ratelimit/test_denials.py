@@ -58,14 +58,18 @@ async def test_what_redis_would_admit_is_never_refused(kit, face):
     assert cached > 10
 
 
-async def test_waiting_the_retry_after_of_a_local_refusal_admits(kit, face):
-    limiter = face(RateLimiter("api", limit=1, window=0.3, kit=kit))
-    await limiter.check("u")
+async def told_to_wait(limiter):
+    """A limiter of one unit admits again after what a local refusal tells."""
+    assert (await limiter.check("u")).allowed
     await limiter.check("u")
     refused = await limiter.check("u")
     assert refused.decided_by == "cache"
     await anyio.sleep(refused.retry_after)
     assert (await limiter.check("u")).allowed
+
+
+async def test_waiting_the_retry_after_of_a_local_refusal_admits(kit, face):
+    await told_to_wait(face(RateLimiter("api", limit=1, window=0.3, kit=kit)))
 
 
 async def test_a_local_refusal_says_what_redis_would(kit, face):
@@ -100,12 +104,7 @@ async def test_the_wait_that_is_told_counts_from_when_it_is_told(namespace, face
     async with SyncKit(proxy.url, namespace=namespace) as slow:
         limiter = face(RateLimiter("api", limit=1, window=0.4, precision=3, kit=slow))
         proxy.delay = 0.03
-        await limiter.check("u")
-        await limiter.check("u")
-        refused = await limiter.check("u")
-        assert refused.decided_by == "cache"
-        await anyio.sleep(refused.retry_after)
-        assert (await limiter.check("u")).allowed
+        await told_to_wait(limiter)
 
 
 async def test_a_cost_above_the_limit_is_known_to_be_refused_for_ever(kit, face):
