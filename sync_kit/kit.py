@@ -108,6 +108,9 @@ class SyncKit:
     @property
     def driver(self) -> AsyncDriver:
         """The async driver of the running event loop. For the rooms of sync_kit itself."""
+        last = self._last
+        if last is not None and last.token is current_token():
+            return last.driver
         return self.home().driver
 
     @property

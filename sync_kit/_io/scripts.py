@@ -81,6 +81,9 @@ class Script:
         packed = args if type(args) is Packed else Packed(args)  # type: ignore[arg-type]
         shape = (len(keys), packed.count)
         head = self._heads.get(shape) or self._head(shape)
+        if len(keys) == 1:  # most calls: worth a line of their own
+            key = keys[0].encode()
+            return b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, packed.bulk)
         return b"%b%b%b" % (head, _bulk(keys), packed.bulk)
 
     def whole(self, keys: Sequence[str], args: Sequence[Arg] | Packed) -> bytes:

@@ -46,8 +46,10 @@ class Breaker:
     def answered(self, now: float) -> bool:
         """Redis has answered; says whether that closes the breaker."""
         self._answered = now
-        was_open, self.error = self.error is not None, None
-        return was_open
+        if self.error is None:
+            return False
+        self.error = None
+        return True
 
     def failed(self, started: float, error: Exception) -> bool:
         """A call that started at `started` has failed; says whether that opens the breaker."""

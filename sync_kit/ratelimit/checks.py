@@ -151,10 +151,9 @@ class Checks:
         """The decision on a call that was sent."""
         if isinstance(reply, Unavailable):
             return self._outage.failed(ask, reply)
-        self._outage.answered()
+        self._outage.answered(reply)
         if isinstance(reply, Exception):
             raise reply
-        self._outage.decided()
         decision = self.settings.decide(reply, ask.rules, ask.key, ask.cost, "redis", spent=ask.spend)
         if self._denials is not None:
             if reply[0] == b"ok":

@@ -34,14 +34,15 @@ class Outage:
         if settings.observers is not None:
             shared.watched.add(self)
 
-    def answered(self) -> None:
-        """Redis has answered, be it with an error."""
-        if self.breaker.answered(time.monotonic()):
-            self._tell("closed")
+    def answered(self, reply: object) -> None:
+        """Redis has answered, be it with an error.
 
-    def decided(self) -> None:
-        """Redis has decided. If some calls still fail, as with one dead node of a cluster, that is no recovery yet."""
-        if self._failing and time.monotonic() - self._failed_at > _CALM:
+        If some calls still fail, as with one dead node of a cluster, that is no recovery yet.
+        """
+        now = time.monotonic()
+        if self.breaker.answered(now):
+            self._tell("closed")
+        if self._failing and now - self._failed_at > _CALM and not isinstance(reply, Exception):
             self._failing = False
             log.warning("limiter %r: Redis answers again", self.settings.name)
 

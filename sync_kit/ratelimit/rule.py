@@ -35,6 +35,7 @@ class Rule:
         burst: what a full token bucket holds; `limit` for the other algorithms.
         precision: buckets of a sliding window, 3 to 200; a refused call waits at most one bucket too long.
         name: what the rule is called in decisions, events and HTTP fields; its text if not given.
+        capacity: the most units that can be spent at once: the burst of a token bucket, else the limit.
 
     Raises:
         ConfigurationError: a value is out of its bounds, or an option does not belong to the algorithm.
@@ -46,6 +47,7 @@ class Rule:
     burst: int
     precision: int
     name: str
+    capacity: int
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Rule:
         }
         self.__dict__.update(values)
         self.__dict__["name"] = str(self) if name is None else label("the name of a rule", name)
+        self.__dict__["capacity"] = self.burst if kind == "token-bucket" else limit
         self._check()
 
     def __repr__(self) -> str:
@@ -98,11 +101,6 @@ class Rule:
             return cls(**options)
         except ConfigurationError as error:
             raise ConfigurationError(f"{text!r} is not a rate limit: {error}") from None
-
-    @property
-    def capacity(self) -> int:
-        """The most units that can be spent at once."""
-        return self.burst if self.algorithm == "token-bucket" else self.limit
 
     @property
     def shape(self) -> str:
