@@ -70,13 +70,25 @@ class Cluster:
 
     def join(self) -> Server:
         """Start a further node, which has no slots."""
-        bus = free_port()
-        node = self._stack.enter_context(Server(self._kind, *self._options, "--cluster-port", str(bus)))
+        node, bus = self._start()
         self._clients[node] = node.client(socket_timeout=PATIENCE)
         if self.nodes:
             self.ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         self.nodes.append(node)
         return node
+
+    def _start(self) -> tuple[Server, int]:
+        """A node and its second port. A port that was free may be taken by the time it is used: then another one."""
+        for last in (False, False, False, True):
+            bus = free_port()
+            node = Server(self._kind, *self._options, "--cluster-port", str(bus))
+            try:
+                return self._stack.enter_context(node), bus
+            except RuntimeError:
+                node.close()
+                if last:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def follow(self, replica: Server, primary: Server) -> None:
         """Make a node without slots a replica, and wait until it has everything and everybody knows."""
