@@ -36,7 +36,9 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "skews", [(0, 0, 0, 0), (0, 86_400, -86_400, -1_000_000_000)], ids=["same clocks", "skewed clocks"]
+    "skews",
+    [(0, 0, 0, 0), (0, 60, -60, 60), (0, 86_400, -86_400, -1_000_000_000)],
+    ids=["same clocks", "a minute apart", "days and years apart"],
 )
 def test_200_checks_from_4_processes_admit_exactly_the_limit(server, kit, namespace, skews):
     children = [child(server.url, namespace, skew) for skew in skews]
