@@ -154,9 +154,17 @@ class Cluster:
         """Empty every node, and bring home the slots that were moved."""
         self.ask_all("FLUSHALL")
         while self._away:
-            slot, home = self._away.popitem()
-            self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
-            self.ask_all("CLUSTER", "SETSLOT", slot, "NODE", self._id(home))
+            self._bring(*self._away.popitem())
+
+    def _bring(self, slot: int, home: Server) -> None:
+        """As an import, since that gives the home a newer epoch: without it a node that has not heard yet takes
+        the slot away again, and two nodes say MOVED to each other."""
+        self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
+        for node in self.others(home):
+            if any(low <= slot <= high for low, high in self._ranges(node)):
+                self.ask(home, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._id(node))
+        for node in (home, *self.others(home)):
+            self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self._id(home))
 
     def _shares(self) -> list[tuple[int, int]]:
         edges = [SLOTS * each // self._count for each in range(self._count + 1)]
