@@ -13,7 +13,7 @@ from sync_kit.errors import (
 )
 from sync_kit.jobs import Counts, Job, Jobs, Receipt, Task
 from sync_kit.kit import SyncKit, configure
-from sync_kit.mutex import BlockingLease, Lease, Mutex
+from sync_kit.mutex import BlockingLease, Holder, Lease, Mutex, Semaphore
 from sync_kit.ratelimit import Decision, RateLimiter
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ConfigurationError",
     "Counts",
     "Decision",
+    "Holder",
     "InvalidPayloadError",
     "Job",
     "Jobs",
@@ -31,6 +32,7 @@ __all__ = [
     "RateLimitError",
     "RateLimiter",
     "Receipt",
+    "Semaphore",
     "ServerError",
     "SyncKit",
     "SyncKitError",

@@ -115,7 +115,7 @@ class RateLimitError(SyncKitError):
 
 
 class LockError(SyncKitError):
-    """The resource is held by somebody else.
+    """The resource is held by somebody else, or by this very task: a mutex is not re-entrant.
 
     Attributes:
         resource: what was asked for.
@@ -123,14 +123,16 @@ class LockError(SyncKitError):
         expires_in: seconds until that lease ends unless it is renewed.
     """
 
-    def __init__(self, mutex: str, resource: str, holder: str, expires_in: float) -> None:
+    def __init__(self, where: str, resource: str, holder: str, expires_in: float, *, nested: bool = False) -> None:
         self.resource = resource
         self.holder = holder
         self.expires_in = expires_in
-        super().__init__(
-            f"{resource!r} of mutex {mutex!r} is held by {holder} for another {expires_in:.3f} s "
-            "unless renewed: try again later or pass a longer wait="
-        )
+        who = f"is held by {holder} for another {expires_in:.3f} s unless renewed"
+        advice = "try again later or pass a longer wait="
+        if nested:
+            who = "is held by this very task, which would wait for itself"
+            advice = "use the lease that it has, or leave that block first"
+        super().__init__(f"{_short(resource)} of {where} {who}: {advice}")
 
 
 class LockLostError(SyncKitError):
@@ -141,11 +143,11 @@ class LockLostError(SyncKitError):
         fence: the fencing token of the lost lease; a store that checks fences refuses it.
     """
 
-    def __init__(self, mutex: str, resource: str, fence: int, reason: str) -> None:
+    def __init__(self, where: str, resource: str, fence: int, reason: str) -> None:
         self.resource = resource
         self.fence = fence
         super().__init__(
-            f"the lease on {resource!r} of mutex {mutex!r} (fence {fence}) is lost: {reason}. "
+            f"the lease on {_short(resource)} of {where} (fence {fence}) is lost: {reason}. "
             "Somebody else may hold it now; undo or repeat the work"
         )
 

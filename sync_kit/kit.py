@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
 import threading
 import weakref
@@ -15,6 +17,8 @@ from sync_kit.errors import ConfigurationError
 from sync_kit.options import refuse_unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from typing_extensions import Never, Self
 
     from sync_kit._io.aio import AsyncDriver
@@ -25,14 +29,34 @@ __all__ = ["SyncKit", "configure", "default_kit"]
 
 
 class Home:
-    """What belongs to one event loop: the loop as threads see it, and the driver."""
+    """What belongs to one event loop: the loop as threads see it, the driver, and what rooms have `kept` for it."""
 
-    __slots__ = ("driver", "loop", "token")
+    __slots__ = ("__weakref__", "_tasks", "closed", "driver", "kept", "loop", "token")
 
     def __init__(self, token: Any, driver: AsyncDriver) -> None:
         self.token = token
         self.loop = Loop(token)
         self.driver = driver
+        self.closed = False
+        self.kept: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else until the kit is closed on this loop, which must be asyncio's."""
+        # A fresh context: the task must not keep the first caller's context variables alive.
+        task = contextvars.Context().run(asyncio.ensure_future, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """End the tasks and close the connections of this loop."""
+        self.closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self.driver.aclose()
 
 
 class SyncKit:
@@ -71,6 +95,7 @@ class SyncKit:
         self._homes: dict[Any, Home] = {}
         self._last: Home | None = None
         self._lock = threading.Lock()
+        self.kept: dict[str, Any] = {}
         _kits.add(self)
 
     def __repr__(self) -> str:
@@ -87,7 +112,7 @@ class SyncKit:
         home = self._homes.pop(current_token(), None)
         self._last = None
         if home is not None:
-            await home.driver.aclose()
+            await home.aclose()
         self.close()
 
     def close(self) -> None:
@@ -152,9 +177,10 @@ class SyncKit:
 
     def _after_fork(self) -> None:
         # The parent's connections stay referenced: closing them here would say goodbye in its name.
-        _parents.append((self._last, dict(self._homes), self._blocking))
+        _parents.append((self._last, dict(self._homes), self._blocking, self.kept))
         self._last, self._lock = None, threading.Lock()
         self._homes = {}
+        self.kept = {}
         self._address.after_fork()
         self._blocking = blocking_driver(self._address)
 

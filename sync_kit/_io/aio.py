@@ -6,16 +6,16 @@ import asyncio
 import contextvars
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T, Wait
 from sync_kit._io.pipeline import Pipeline, close_connection, open_connection
 from sync_kit._io.scripts import ASKING, Script, blpop
-from sync_kit._io.translate import DEMOTED, LOST, REPLIED, given, lost, outcome, sent_again
+from sync_kit._io.translate import DEMOTED, LOST, REPLIED, element, given, lost, outcome, sent_again
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -75,6 +75,8 @@ class BaseDriver(ABC):
             return self._pop(effect)
         if isinstance(effect, Batch):
             return self._batch(effect) if effect.calls else _nothing()
+        if isinstance(effect, Wait):
+            return _until_set(effect)
         return anyio.sleep(effect.seconds)
 
     def _begin(self, effect: Effect) -> Awaitable[Any]:
@@ -91,10 +93,15 @@ class BaseDriver(ABC):
     def _eval(self, effect: Eval) -> Awaitable[Any]: ...
 
     @abstractmethod
-    def _pop(self, effect: Pop) -> Awaitable[bool]: ...
+    def _pop(self, effect: Pop) -> Awaitable[bytes | None]: ...
 
     @abstractmethod
     def _batch(self, effect: Batch) -> Awaitable[list[Any]]: ...
+
+
+async def _until_set(effect: Wait) -> None:
+    with anyio.move_on_after(effect.seconds):
+        await cast("anyio.Event", effect.event).wait()
 
 
 async def _nothing() -> list[Any]:
@@ -171,14 +178,14 @@ class AsyncioDriver(BaseDriver):
         if self._pipeline.retired:
             self._pipeline = Pipeline(self._address)
 
-    async def _pop(self, effect: Pop) -> bool:
+    async def _pop(self, effect: Pop) -> bytes | None:
         """Blocking reads have connections of their own, so that nothing waits behind what waits."""
         packed, limit = [blpop(effect.key, effect.seconds)], effect.seconds + self._address.timeout
         reply = await self._alone(packed, limit)
         if isinstance(reply, DEMOTED):
             await self._close_waiting()
             reply = await self._alone(packed, limit)
-        return given(outcome(self._address.label, effect, reply)) is not None
+        return element(given(outcome(self._address.label, effect, reply)))
 
     async def asking(self, effect: Eval | Pop) -> Any:
         """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
@@ -188,7 +195,7 @@ class AsyncioDriver(BaseDriver):
             packed = effect.script.whole(effect.keys, effect.args)
             limit = effect.deadline or self._address.timeout
         answer = given(outcome(self._address.label, effect, await self._alone([ASKING, packed], limit)))
-        return answer is not None if isinstance(effect, Pop) else answer
+        return element(answer) if isinstance(effect, Pop) else answer
 
     async def _alone(self, packed: list[bytes], limit: float) -> Any:
         """Send commands on a connection that is not shared; the last reply, or what came instead, as value."""
@@ -316,6 +323,6 @@ class TrioDriver(BaseDriver):
         answers: list[Any] = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._calls)
         return answers
 
-    async def _pop(self, effect: Pop) -> bool:
-        came: bool = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._waits)
+    async def _pop(self, effect: Pop) -> bytes | None:
+        came: bytes | None = await anyio.to_thread.run_sync(self._blocking.perform, effect, limiter=self._waits)
         return came

@@ -7,9 +7,20 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T
+from sync_kit._io.flow import Batch, Effect, Eval, Flow, Pop, T, Wait
 from sync_kit._io.scripts import ASKING, Script, blpop
-from sync_kit._io.translate import DEMOTED, LOST, REPLIED, UNKNOWN_SCRIPT, given, lost, outcome, sent_again, timed_out
+from sync_kit._io.translate import (
+    DEMOTED,
+    LOST,
+    REPLIED,
+    UNKNOWN_SCRIPT,
+    element,
+    given,
+    lost,
+    outcome,
+    sent_again,
+    timed_out,
+)
 from sync_kit.errors import SyncKitError
 
 if TYPE_CHECKING:
@@ -50,6 +61,8 @@ class BlockingDriver(ABC):
             return self._pop(effect)
         if isinstance(effect, Batch):
             return self._batch(effect.calls)
+        if isinstance(effect, Wait):
+            return effect.event.wait(effect.seconds)  # type: ignore[call-arg]
         return time.sleep(effect.seconds)
 
     @abstractmethod
@@ -60,7 +73,7 @@ class BlockingDriver(ABC):
     def _eval(self, effect: Eval) -> Any: ...
 
     @abstractmethod
-    def _pop(self, effect: Pop) -> bool: ...
+    def _pop(self, effect: Pop) -> bytes | None: ...
 
     @abstractmethod
     def _batch(self, calls: Sequence[Eval]) -> list[Any]: ...
@@ -105,13 +118,13 @@ class ServerDriver(BlockingDriver):
         timeout = max([call.deadline or self._address.timeout for call in calls], default=0)
         return self._exchange(packed, timeout)
 
-    def _pop(self, effect: Pop) -> bool:
+    def _pop(self, effect: Pop) -> bytes | None:
         packed, limit = [self._blpop(effect)], _POP_SLICE + self._address.timeout
         (reply,) = self._exchange(packed, limit)
         if isinstance(reply, DEMOTED):
             self.close()
             (reply,) = self._exchange(packed, limit)
-        return given(outcome(self._address.label, effect, reply)) is not None
+        return element(given(outcome(self._address.label, effect, reply)))
 
     def asking(self, effect: Eval | Pop) -> Any:
         """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
@@ -121,7 +134,7 @@ class ServerDriver(BlockingDriver):
             packed = effect.script.whole(effect.keys, effect.args)
             limit = effect.deadline or self._address.timeout
         answer = given(outcome(self._address.label, effect, self._exchange([ASKING, packed], limit)[1]))
-        return answer is not None if isinstance(effect, Pop) else answer
+        return element(answer) if isinstance(effect, Pop) else answer
 
     def _blpop(self, effect: Pop) -> bytes:
         return blpop(effect.key, min(effect.seconds, _POP_SLICE))

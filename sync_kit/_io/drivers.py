@@ -61,7 +61,7 @@ class AsyncioClusterDriver(BaseDriver):
     def _eval(self, effect: Eval) -> Awaitable[Any]:
         return self.run(route(self._cluster, effect))
 
-    def _pop(self, effect: Pop) -> Awaitable[bool]:
+    def _pop(self, effect: Pop) -> Awaitable[bytes | None]:
         return self.run(route(self._cluster, effect))
 
     def _batch(self, effect: Batch) -> Awaitable[list[Any]]:
@@ -113,8 +113,9 @@ class BlockingClusterDriver(BlockingDriver):
     def _eval(self, effect: Eval) -> Any:
         return self.run(route(self._cluster, effect))
 
-    def _pop(self, effect: Pop) -> bool:
-        return bool(self.run(route(self._cluster, effect)))
+    def _pop(self, effect: Pop) -> bytes | None:
+        element: bytes | None = self.run(route(self._cluster, effect))
+        return element
 
     def _batch(self, calls: Sequence[Eval]) -> list[Any]:
         return self.run(route_batch(self._cluster, calls))

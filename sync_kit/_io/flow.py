@@ -11,7 +11,10 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
+
+    import anyio
 
     from sync_kit._io.scripts import Arg, Packed, Script
 
@@ -57,7 +60,7 @@ class Sleep:
 
 
 class Pop:
-    """Wait at most `seconds` for an element of the list `key` and take it; answers whether one came.
+    """Wait at most `seconds` for an element of the list `key` and take it; answers with it, or None if none came.
 
     Only ever a wake-up hint: a cancelled pop may lose its element. It waits for a millisecond at
     least, because to Redis 0 means for ever.
@@ -83,5 +86,15 @@ class Batch:
         self.calls = calls
 
 
-Effect = Eval | Sleep | Pop | Batch
+class Wait:
+    """Wait at most `seconds` until `event` is set: of anyio in async code, of threading in threads."""
+
+    __slots__ = ("event", "seconds")
+
+    def __init__(self, event: anyio.Event | threading.Event, seconds: float) -> None:
+        self.event = event
+        self.seconds = seconds
+
+
+Effect = Eval | Sleep | Pop | Batch | Wait
 Flow = Generator[Effect, Any, T]

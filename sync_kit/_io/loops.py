@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,13 @@ def current_token() -> Any:
         return trio.lowlevel.current_trio_token()
     except RuntimeError:
         return None
+
+
+def current_task() -> Any:
+    """The running task of asyncio or trio; outside of both, the identity of the thread."""
+    if asyncio._get_running_loop() is not None:
+        return asyncio.current_task()
+    return sys.modules["trio"].lowlevel.current_task() if current_token() is not None else threading.get_ident()
 
 
 def _nothing() -> None:

@@ -61,11 +61,18 @@ class RenewalThread:
             self._due.pop(renewable, None)
 
     def _run(self) -> None:
-        while (renewable := self._next()) is not None:
-            try:
-                renewable.renew()
-            except Exception:
-                log.exception("renewing %r failed; tried again in %.1f s", renewable, renewable.every)
+        while self._turn():
+            pass  # in a function of its own, so that nothing is kept alive by a variable while the thread waits
+
+    def _turn(self) -> bool:
+        renewable = self._next()
+        if renewable is None:
+            return False
+        try:
+            renewable.renew()
+        except Exception:
+            log.exception("renewing %r failed; tried again in %.1f s", renewable, renewable.every)
+        return True
 
     def _next(self) -> Renewable | None:
         """Wait for the next one that is due; None after a while without any, which ends the thread."""

@@ -74,6 +74,11 @@ def sent_again(call: Eval, reply: object) -> bool:
     return call.repeat and isinstance(reply, ConnectionLost) and not isinstance(reply.__cause__, SyncKitError)
 
 
+def element(reply: Any) -> bytes | None:
+    """The element in a reply to BLPOP, which also names the key; None when none came."""
+    return None if reply is None else reply[1]
+
+
 def outcome(label: str, effect: Eval | Pop, reply: Any) -> Any:
     """What a call ends with: its reply, or our error for what came instead, chained to it."""
     if not isinstance(reply, Exception):

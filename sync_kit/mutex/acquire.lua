@@ -1,17 +1,53 @@
--- acquire: become the holder of one resource, unless somebody else is
--- KEYS: lock fence
--- ARGV: token ttl_ms owner
--- returns: ok, fence | busy, expires_in_ms, owner
+-- acquire: become a holder of a resource; if that is not possible, wait in its line or leave it
+-- KEYS: fence line alive; lock ...
+-- ARGV: token place ttl_ms stay_ms owner
+-- returns: ok, fence, number of the lock | busy, expires_in_ms, owner (empty: others are waiting), waiters before
 
-local held = redis.call('GET', KEYS[1])
-if held then
-  local fence, token, owner = string.match(held, '^(%d+) (%S+) (.+)$')
-  if not fence then return redis.error_reply('WRONGTYPE the value is not a lock') end
-  if token ~= ARGV[1] then return {'busy', redis.call('PTTL', KEYS[1]), owner} end
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return {'ok', tonumber(fence)}
+local fence, line, alive = unpack(KEYS)
+local token, place, ttl, stay, owner = unpack(ARGV)
+local free, vacant, held = 0, nil, {}
+for i = 4, #KEYS do
+  held[i] = redis.call('GET', KEYS[i])
+  if held[i] then
+    local number, its = string.match(held[i], '^(%d+) (%S+) %d+ .')
+    if not number then return redis.error_reply('WRONGTYPE the value is not a lock') end
+    if its == token then
+      redis.call('PEXPIRE', KEYS[i], ttl)
+      return {'ok', tonumber(number), i - 3}
+    end
+  else
+    free, vacant = free + 1, vacant or i
+  end
 end
 
-local fence = redis.call('INCR', KEYS[2])
-redis.call('SET', KEYS[1], fence .. ' ' .. ARGV[1] .. ' ' .. ARGV[3], 'PX', ARGV[2])
-return {'ok', fence}
+local waiters = redis.call('LLEN', line)
+local before = waiters > 0 and redis.call('LPOS', line, place)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+if before and ((before < free) or stay == '0') then
+  redis.call('LREM', line, 1, place)
+  redis.call('ZREM', alive, token)
+end
+
+if (before or waiters) < free then
+  local number = redis.call('INCR', fence)
+  redis.call('SET', KEYS[vacant], string.format('%.0f %s %.0f %s', number, token, now, owner), 'PX', ttl)
+  return {'ok', number, vacant - 3}
+end
+
+if stay ~= '0' then
+  if not before then redis.call('RPUSH', line, place) end
+  redis.call('ZADD', alive, now + stay, token)
+  redis.call('PEXPIRE', line, stay + 1000)
+  redis.call('PEXPIRE', alive, stay + 1000)
+end
+
+local soonest, holder = 0, ''
+for i = 4, #KEYS do
+  local left = free == 0 and redis.call('PTTL', KEYS[i]) or 0
+  if holder == '' or left < soonest then
+    soonest, holder = left, held[i] and string.match(held[i], '^%d+ %S+ %d+ (.+)$') or ''
+  end
+end
+return {'busy', soonest, holder, before or waiters}

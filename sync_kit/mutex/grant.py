@@ -2,54 +2,74 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sync_kit._io.flow import Eval, Sleep
-from sync_kit._io.keys import KeyGroup
+from sync_kit._io.flow import Eval
 from sync_kit._io.scripts import Script
-from sync_kit.errors import LockError, LockLostError
+from sync_kit.errors import LockError, LockLostError, Unavailable
+from sync_kit.mutex.site import new_token, owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sync_kit._io.flow import Flow
     from sync_kit._io.loops import Loop
-    from sync_kit.kit import SyncKit
+    from sync_kit.mutex.inbox import Seat
+    from sync_kit.mutex.site import Site
 
 ACQUIRE = Script.load(__name__, "acquire")
 EXTEND = Script.load(__name__, "extend")
 RELEASE = Script.load(__name__, "release")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
 CALL_LIMIT = 2.0
-
-
-def owner() -> str:
-    """How this process shows up as a holder: host name and process id."""
-    return f"{socket.gethostname() or 'unknown'}:{os.getpid()}"
+STAY_MS = 2000
+"""A waiter that has not been heard of for this long is taken for dead. It is heard of every `BEAT` seconds."""
+BEAT = 1.0
+LONG = 3600.0
+ROUNDING_MS = 2
+"""The server tells and counts in whole milliseconds: a key is there for one more than it says."""
+NOWHERE = "-"
+"""The place of those who are in no line."""
+IN_LINE = "the next in line"
 
 
 class Grant:
     """One lease as this process knows it. Made before anything is sent, so that a repeated acquire is idempotent."""
 
-    def __init__(self, kit: SyncKit, mutex: str, resource: str, ttl: float) -> None:
-        keys = KeyGroup(kit.namespace, "mx", mutex)
-        self.kit = kit
-        self.mutex = mutex
+    __slots__ = (
+        "ended",
+        "expires_at",
+        "fence",
+        "line_key",
+        "lock_key",
+        "lock_keys",
+        "loop",
+        "lost",
+        "place",
+        "resource",
+        "site",
+        "task",
+        "token",
+        "ttl",
+        "when_lost",
+    )
+
+    def __init__(self, site: Site, resource: str, ttl: float) -> None:
+        self.site = site
         self.resource = resource
         self.ttl = ttl
-        self.lock_key = keys.key("lock", resource)
-        self.fence_key = keys.key("fence")
-        self.token = secrets.token_hex(12)
+        self.line_key = site.line_key(resource)
+        self.lock_keys = site.lock_keys(resource)
+        self.lock_key = self.lock_keys[0]
+        self.token = new_token()
+        self.place = NOWHERE
         self.fence = 0
         self.expires_at = 0.0
         self.ended = False
         self.lost: str | None = None
         self.loop: Loop | None = None
+        self.task: object = None
         self.when_lost: Callable[[], object] | None = None
 
     @property
@@ -67,29 +87,61 @@ class Grant:
 
     def loss(self) -> LockLostError:
         """The error for a lost lease."""
-        return LockLostError(self.mutex, self.resource, self.fence, self.lost or "it expired")
+        return LockLostError(str(self.site), self.resource, self.fence, self.lost or "it expired")
 
 
-def acquire_flow(grant: Grant, wait: float) -> Flow[LockError | None]:
-    """Become the holder within `wait` seconds; returns None, or the error that says who holds it."""
-    until = time.monotonic() + wait
-    pause = FIRST_PAUSE
-    args = (grant.token, round(grant.ttl * 1000), owner())
+def ask_flow(grant: Grant) -> Flow[LockError | None]:
+    """Become the holder, or learn who is: returns None, or the error that says so."""
+    reply = yield _ask(grant, stay=False)
+    return None if _given(grant, reply) else _busy(grant, reply)
+
+
+def wait_flow(grant: Grant, wait: float, seat: Seat) -> Flow[LockError | None]:
+    """Become the holder within `wait` seconds, in order of arrival; returns what `ask_flow` does.
+
+    In the line from the first question on, which is asked again when called, and at the end of the wait. A call is
+    a hint only. The first in line also asks when the lease that it waits for ends. Who is in line sits an outage out.
+    """
+    until, least = time.monotonic() + wait, 0.0
     while True:
-        sent = time.monotonic()
-        reply = yield Eval(ACQUIRE, (grant.lock_key, grant.fence_key), args, repeat=True)
-        if reply[0] == b"ok":
-            grant.fence, grant.expires_at = reply[1], sent + grant.ttl
-            return None
-        left = until - time.monotonic()
-        if left <= 0:
-            return LockError(grant.mutex, grant.resource, reply[2].decode("utf-8", "replace"), reply[1] / 1000)
-        yield Sleep(min(pause, left, max(0.001, reply[1] / 1000)))
-        pause = min(2 * pause, LONGEST_PAUSE)
+        staying = time.monotonic() < until
+        pause = BEAT
+        try:
+            reply = yield _ask(grant, stay=staying)
+            if _given(grant, reply):
+                return None
+            if not staying:
+                return _busy(grant, reply)
+            pause = LONG if reply[3] else (reply[1] + ROUNDING_MS) / 1000
+        except Unavailable:
+            if not (staying and least):
+                raise
+        yield seat.wait(min(until - time.monotonic(), max(least, pause)))
+        least = BEAT
+
+
+def _ask(grant: Grant, *, stay: bool) -> Eval:
+    site = grant.site
+    keys = (site.fence_key, grant.line_key, site.alive_key, *grant.lock_keys)
+    args = (grant.token, grant.place, round(grant.ttl * 1000), STAY_MS if stay else 0, owner())
+    grant.expires_at = time.monotonic() + grant.ttl
+    return Eval(ACQUIRE, keys, args, repeat=True)
+
+
+def _given(grant: Grant, reply: Sequence[Any]) -> bool:
+    if reply[0] != b"ok":
+        return False
+    grant.fence, grant.lock_key = reply[1], grant.lock_keys[reply[2] - 1]
+    return True
+
+
+def _busy(grant: Grant, reply: Sequence[Any]) -> LockError:
+    holder = reply[2].decode("utf-8", "replace") or IN_LINE
+    return LockError(str(grant.site), grant.resource, holder, reply[1] / 1000)
 
 
 def extend_flow(grants: Sequence[Grant], deadline: float) -> Flow[None]:
-    """Extend leases of one mutex by one call; those that are gone are marked as lost."""
+    """Extend leases of one site by one call; those that are gone are marked as lost."""
     args = [arg for grant in grants for arg in (grant.token, round(grant.ttl * 1000))]
     sent = time.monotonic()
     keys = [grant.lock_key for grant in grants]
@@ -102,6 +154,7 @@ def extend_flow(grants: Sequence[Grant], deadline: float) -> Flow[None]:
 
 
 def release_flow(grant: Grant) -> Flow[bool]:
-    """End a lease; returns whether it was still held."""
-    reply = yield Eval(RELEASE, (grant.lock_key,), (grant.token,), deadline=CALL_LIMIT, repeat=True)
+    """End a lease, or leave the line; returns whether it was still held."""
+    keys = (grant.line_key, grant.site.alive_key, *grant.lock_keys)
+    reply = yield Eval(RELEASE, keys, (grant.token, grant.place), deadline=CALL_LIMIT, repeat=True)
     return bool(reply[0] == b"ok")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from sync_kit.errors import ConfigurationError, LockError, SyncKitError
-from sync_kit.mutex.grant import Grant, acquire_flow, release_flow
+from sync_kit.mutex.grant import Grant, ask_flow, release_flow, wait_flow
+from sync_kit.mutex.inbox import seat_here, seat_in_thread
 from sync_kit.mutex.lease import BlockingLease, Lease, lost_at_the_end, not_released, settle
+from sync_kit.mutex.nesting import enter, leave, refuse_nested
 from sync_kit.mutex.renewal import renewal_of
 
 if TYPE_CHECKING:
@@ -19,17 +21,21 @@ log = logging.getLogger("sync_kit")
 
 
 async def take(grant: Grant, wait: float, *, renew: bool) -> Lease | LockError:
-    """Acquire; a cancellation at any await gives back what may have been acquired."""
-    driver = grant.kit.driver
+    """Acquire; a cancellation at any await gives back what may have been acquired, and the place in the line."""
+    home = grant.site.kit.home()
     try:
-        busy = await driver.run(acquire_flow(grant, wait))
+        if wait > 0:
+            with seat_here(grant, home) as seat:
+                busy = await home.driver.run(wait_flow(grant, wait, seat))
+        else:
+            busy = await home.driver.run(ask_flow(grant))
     except anyio.get_cancelled_exc_class():
         await _give_back(grant)
         raise
     if busy is not None:
         return busy
     if renew:
-        grant.loop = grant.kit.home().loop
+        grant.loop = home.loop
         grant.loop.watch()
         renewal_of(grant).hold(grant)
     return Lease(grant)
@@ -40,15 +46,23 @@ async def _give_back(grant: Grant) -> None:
     try:
         await settle(grant)
     except SyncKitError as error:
-        log.warning("%r of mutex %r may stay held until it expires: %s", grant.resource, grant.mutex, error)
+        log.warning("%r of %s may stay held until it expires: %s", grant.resource, grant.site, error)
 
 
 def take_blocking(grant: Grant, wait: float, *, renew: bool) -> BlockingLease | LockError:
-    """Acquire; an interruption (Ctrl-C) gives back what may have been acquired."""
+    """Acquire; an interruption (Ctrl-C, an exception of a signal handler) gives back what may have been acquired."""
+    kit = grant.site.kit
+    kit.refuse_in_loop("mutex.lock(...)")
     try:
-        busy = grant.kit.run_blocking(acquire_flow(grant, wait), "mutex.lock(...)")
-    except KeyboardInterrupt:
-        grant.kit.thread_driver.run(release_flow(grant))
+        if wait > 0:
+            with seat_in_thread(grant) as seat:
+                busy = kit.thread_driver.run(wait_flow(grant, wait, seat))
+        else:
+            busy = kit.thread_driver.run(ask_flow(grant))
+    except SyncKitError:
+        raise
+    except BaseException:
+        kit.thread_driver.run(release_flow(grant))
         raise
     if busy is not None:
         return busy
@@ -70,6 +84,7 @@ class _Guard:
             raise ConfigurationError(
                 f"lock({self._grant.resource!r}) is for one `with` block: call lock(...) again for the next one"
             )
+        refuse_nested(self._grant)
         self._used = True
 
     def _refused(self, busy: LockError) -> LockError:
@@ -86,6 +101,7 @@ class Guard(_Guard):
         if isinstance(lease, LockError):
             raise self._refused(lease)
         self._lease = lease
+        enter(self._grant)
         self._scope = scope = anyio.CancelScope()
         scope.__enter__()
         loop = self._grant.loop
@@ -104,6 +120,7 @@ class Guard(_Guard):
         except BaseException as rest:  # a group, without that cancellation; or the wrong task leaves the block
             ours, left = False, rest
         lost = await self._release()
+        leave()
         if lost and (left is None or ours or isinstance(left, Exception)):
             raise self._grant.loss() from (left if isinstance(left, Exception) else None)
         if left is not None and left is not error:
@@ -127,12 +144,14 @@ class BlockingGuard(_Guard):
         if isinstance(lease, LockError):
             raise self._refused(lease)
         self._lease = lease
+        enter(self._grant)
         return lease
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         lost = self._release()
+        leave()
         if lost and (error is None or isinstance(error, Exception)):
             raise self._grant.loss() from error
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from sync_kit._io.aio import to_the_end
 from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow, release_flow
 from sync_kit.mutex.renewal import renewal_of
 from sync_kit.options import Seconds, seconds
@@ -21,18 +22,13 @@ LEAST_TTL = 0.1
 
 
 async def settle(grant: Grant) -> bool:
-    """Release, whatever is cancelled meanwhile; returns whether it was still held.
-
-    `Task.cancel` of asyncio knows no shield, and may take the call back before it is sent. It comes once: go again.
-    """
-    driver, held = grant.kit.driver, False
-    with anyio.CancelScope(shield=True):
-        try:
-            held = await driver.run(release_flow(grant))
-        except anyio.get_cancelled_exc_class():
-            await driver.run(release_flow(grant))
-            raise
-    return held
+    """Release, whatever is cancelled meanwhile; returns whether it was still held."""
+    driver = grant.site.kit.driver
+    try:
+        return await driver.run(release_flow(grant))
+    except anyio.get_cancelled_exc_class():  # which may have taken the call back before it was sent
+        await to_the_end(lambda: driver.run(release_flow(grant)))
+        raise
 
 
 class _Lease:
@@ -41,7 +37,7 @@ class _Lease:
 
     def __repr__(self) -> str:
         grant = self._grant
-        return f"<lease on {grant.resource!r} of mutex {grant.mutex!r}, fence {grant.fence}>"
+        return f"<lease on {grant.resource!r} of {grant.site}, fence {grant.fence}>"
 
     @property
     def resource(self) -> str:
@@ -89,7 +85,7 @@ class Lease(_Lease):
             Unavailable: Redis cannot be reached; the lease lives on until it expires.
         """
         if not (self._grant.ended or self.lost):
-            await self._grant.kit.driver.run(self._extension(ttl))
+            await self._grant.site.kit.driver.run(self._extension(ttl))
         return not (self._grant.ended or self.lost)
 
     async def release(self) -> bool:
@@ -107,12 +103,12 @@ class BlockingLease(_Lease):
     def extend(self, ttl: Seconds | None = None) -> bool:
         """See `Lease.extend`."""
         if not (self._grant.ended or self.lost):
-            self._grant.kit.run_blocking(self._extension(ttl), "lease.extend(...)")
+            self._grant.site.kit.run_blocking(self._extension(ttl), "lease.extend(...)")
         return not (self._grant.ended or self.lost)
 
     def release(self) -> bool:
         """See `Lease.release`."""
-        return self._end() and self._grant.kit.run_blocking(release_flow(self._grant), "lease.release()")
+        return self._end() and self._grant.site.kit.run_blocking(release_flow(self._grant), "lease.release()")
 
 
 def lost_at_the_end(lease: _Lease, released: bool) -> bool:

@@ -6,14 +6,13 @@ import logging
 import os
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from sync_kit._io.renewal import renewals
 from sync_kit.errors import SyncKitError
 from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow
 
 if TYPE_CHECKING:
-    from sync_kit.kit import SyncKit
+    from sync_kit.mutex.site import Site
 
 log = logging.getLogger("sync_kit")
 
@@ -27,15 +26,15 @@ _held: dict[str, Grant] = {}
 
 
 class LeaseRenewal:
-    """The leases of one mutex on one kit that are renewed."""
+    """The leases of one mutex or semaphore on one kit that are renewed."""
 
-    def __init__(self, mutex: str) -> None:
-        self._mutex = mutex
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._grants: dict[str, Grant] = {}
         self._failing = False
 
     def __repr__(self) -> str:
-        return f"<leases of mutex {self._mutex!r}>"
+        return f"<leases of {self._site}>"
 
     @property
     def every(self) -> float:
@@ -79,12 +78,12 @@ class LeaseRenewal:
     def _renew(self, grants: list[Grant]) -> None:
         deadline = _patience(min(grant.ttl for grant in grants) / 3)
         try:
-            grants[0].kit.thread_driver.run(extend_flow(grants, deadline))
+            self._site.kit.thread_driver.run(extend_flow(grants, deadline))
             self._failing = False
         except SyncKitError as error:
             self._failing = True
             renewals.add(self)
-            log.warning("%d leases of mutex %r could not be renewed: %s", len(grants), self._mutex, error)
+            log.warning("%d leases of %s could not be renewed: %s", len(grants), self._site, error)
 
 
 def _patience(pace: float) -> float:
@@ -100,28 +99,20 @@ def _in_use(grant: Grant) -> bool:
     if grant.loop is None or time.monotonic() - grant.loop.beat < DEAD_LOOP + grant.ttl:
         return grant.lost is None
     log.error(
-        "the event loop that holds %r of mutex %r has not run for %.0f s: its lease is no longer renewed",
+        "the event loop that holds %r of %s has not run for %.0f s: its lease is no longer renewed",
         grant.resource,
-        grant.mutex,
+        grant.site,
         time.monotonic() - grant.loop.beat,
     )
     return False
 
 
-_groups: WeakKeyDictionary[SyncKit, dict[str, LeaseRenewal]] = WeakKeyDictionary()
-
-
 def renewal_of(grant: Grant) -> LeaseRenewal:
-    """The batch that `grant` belongs to."""
-    groups = _groups.setdefault(grant.kit, {})
-    return groups.setdefault(grant.mutex, LeaseRenewal(grant.mutex))
-
-
-def _after_fork() -> None:
-    # The parent's leases are the parent's to renew.
-    _groups.clear()
-    _held.clear()
+    """The batch that `grant` belongs to. A forked child has none of its parent's, which are the parent's to renew."""
+    kept, name = grant.site.kit.kept, f"renewal of {grant.site.id}"
+    batch: LeaseRenewal = kept.get(name) or kept.setdefault(name, LeaseRenewal(grant.site))
+    return batch
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_held.clear)

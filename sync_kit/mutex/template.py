@@ -29,7 +29,10 @@ class KeyTemplate:
         self.names = tuple(_PLACEHOLDER.findall(text))
         for name in self.names:
             if not name.isidentifier():
-                raise ConfigurationError(f"<{name}> in {text!r} is not a placeholder: write a plain name, as in <id>")
+                raise ConfigurationError(
+                    f"<{name}> in {text!r} is not a placeholder: write a plain name, as in <id>. There are no "
+                    "converters: values come from the call, which has converted them already"
+                )
         if "<" in _PLACEHOLDER.sub("", text) or ">" in _PLACEHOLDER.sub("", text):
             raise ConfigurationError(f"{text!r} has a bracket without its partner: placeholders are written <name>")
 
@@ -42,6 +45,16 @@ class KeyTemplate:
                 )
 
     def fill(self, values: Mapping[str, object]) -> str:
-        """The resource for `values`. Raises `ConfigurationError` for a placeholder without a value."""
+        """The resource for `values`. Raises `ConfigurationError` for a placeholder without a value, or whose
+        value is None or an object without a text of its own."""
         self.require(values.keys())
-        return _PLACEHOLDER.sub(lambda match: encode_part(str(values[match[1]])), self.text)
+        return _PLACEHOLDER.sub(lambda match: encode_part(self._text(match[1], values[match[1]])), self.text)
+
+    def _text(self, name: str, value: object) -> str:
+        kind = type(value)
+        if value is None or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):
+            raise ConfigurationError(
+                f"<{name}> in {self.text!r} is {kind.__name__} in this call, which says nothing: each call would be a "
+                "resource of its own, or all of them one; use a parameter that is text or a number"
+            )
+        return str(value)

@@ -97,7 +97,7 @@ async def test_a_primary_that_became_a_replica_is_left_at_once(own_sentinels, fa
     async with SyncKit(named(sentinels.url, namespace), namespace=namespace) as kit:
         caller = face(Caller(kit))
         assert await caller.call(COUNT, 1) == [b"ok"]
-        assert await caller.pop("{nothing}", 0.001) is False
+        assert await caller.pop("{nothing}", 0.001) is None
         old, new = sentinels.primary, sentinels.replica
         sentinels.replicate(old)
         sentinels.switch(new)
@@ -110,7 +110,7 @@ async def test_a_primary_that_became_a_replica_is_left_at_once(own_sentinels, fa
             for _ in range(40):
                 tasks.start_soon(count)
         assert sentinels.ask(new, "GET", "{t}") == b"41"
-        assert await caller.pop("{nothing}", 0.001) is False
+        assert await caller.pop("{nothing}", 0.001) is None
         await until(lambda: not connections(sentinels.client(old), namespace))
     await anyio.to_thread.run_sync(kit.close)
 

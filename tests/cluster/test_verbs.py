@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from sync_kit import Jobs, LockError, Mutex, RateLimiter
-from sync_kit.mutex.grant import owner
+from sync_kit.mutex.site import owner
 from tests.jobs.conftest import status
 
 pytestmark = pytest.mark.anyio

@@ -212,7 +212,7 @@ async def test_tls(tls, face, namespace):
         async with SyncKit(tls.url(scheme, tls.trusted), namespace=namespace) as kit:
             caller = face(Caller(kit))
             assert [await caller.say(str(n)) for n in range(3)] == ["0", "1", "2"]
-            assert await caller.pop("{t}", 0.01) is False
+            assert await caller.pop("{t}", 0.01) is None
 
 
 async def test_a_certificate_that_is_not_trusted_is_refused(tls, face, namespace):
@@ -248,7 +248,7 @@ async def test_a_supplied_client_lends_its_settings_only(own_server, face, names
     async with SyncKit(client=client, namespace=namespace) as kit:
         caller = face(Caller(kit))
         assert await caller.say("é") == "é"
-        assert await caller.pop("{t}", 0.01) is False
+        assert await caller.pop("{t}", 0.01) is None
         observer = server.client()
         mine = [each for each in observer.client_list() if each["name"] == namespace]
         assert {(each["db"], each["user"], each["resp"]) for each in mine} == {("3", "app", "2")}

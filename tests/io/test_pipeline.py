@@ -262,9 +262,9 @@ async def test_after_client_kill_the_next_pop_works(server, face, namespace):
     async with SyncKit(named(server.url, namespace), namespace=namespace) as kit:
         caller = face(Caller(kit))
         for _ in range(3):
-            assert await caller.pop("{nothing}", 0.01) is False
+            assert await caller.pop("{nothing}", 0.01) is None
             await settle(client, namespace)
-        assert await caller.pop("{nothing}", 0.01) is False
+        assert await caller.pop("{nothing}", 0.01) is None
 
 
 async def test_a_killed_pop_is_unavailable(server, face, namespace):

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 PATTERNS = (
     "*:mx:{*}:fence",
+    "*:sm:{*}:fence",
     "*:q:{*}:ready",
     "*:q:{*}:delayed",
     "*:q:{*}:leases",

@@ -1,0 +1,23 @@
+-- break: end leases of one resource whoever holds them, all (fence 0) or the one with that fence; and call who is next
+-- KEYS: line; lock ...
+-- ARGV: fence
+-- returns: ok, then fence, owner for each broken lease
+
+local answer, free = {'ok'}, 0
+for i = 2, #KEYS do
+  local held = redis.call('GET', KEYS[i])
+  local fence, owner = string.match(held or '', '^(%d+) %S+ %d+ (.+)$')
+  if held and not fence then return redis.error_reply('WRONGTYPE the value is not a lock') end
+  if held and (ARGV[1] == '0' or ARGV[1] == fence) then
+    redis.call('UNLINK', KEYS[i])
+    answer[#answer + 1], answer[#answer + 2], held = tonumber(fence), owner, false
+  end
+  if not held then free = free + 1 end
+end
+
+for _, place in ipairs(free > 0 and redis.call('LRANGE', KEYS[1], 0, free - 1) or {}) do
+  local token, inbox = string.match(place, '^(%S+) (.+)$')
+  redis.call('RPUSH', inbox, token)
+  redis.call('PEXPIRE', inbox, 3000)
+end
+return answer

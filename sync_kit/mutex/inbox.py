@@ -1,0 +1,250 @@
+"""Where the waiters of a process are called to their turn: one inbox, and one connection, for each mutex.
+
+A release sends the token of the next waiter to the inbox of its process. That is a hint: a waiter asks
+when it is called, and whatever is lost on the way is called again within a beat (see `stay.lua`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from sync_kit._io.flow import Batch, Eval, Pop, Sleep, Wait
+from sync_kit._io.scripts import Script
+from sync_kit.errors import SyncKitError, Unavailable
+from sync_kit.mutex.grant import BEAT, STAY_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+    from sync_kit._io.flow import Flow
+    from sync_kit._io.loops import Loop
+    from sync_kit.kit import Home
+    from sync_kit.mutex.grant import Grant
+    from sync_kit.mutex.site import Site
+
+log = logging.getLogger("sync_kit")
+
+STAY = Script.load(__name__, "stay")
+BATCH = 100
+LINGER = 3.0
+"""Seconds that an inbox is read when nobody waits: the next waiter need not connect again."""
+
+
+class Seat:
+    """Where one waiter sits until it is called. A context manager: whoever has left is not called any more."""
+
+    __slots__ = ("_called", "_event", "_inbox", "_loop", "grant", "taken")
+
+    def __init__(self, inbox: Inbox, grant: Grant, loop: Loop | None) -> None:
+        self._inbox = inbox
+        self._loop = loop
+        self._called = False
+        self._event: Any = None
+        self.grant = grant
+        grant.place = f"{grant.token} {inbox.key}"
+        self.taken = False
+
+    def __enter__(self) -> Self:
+        self._inbox.seats[self.grant.token] = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        del self._inbox.seats[self.grant.token]
+        if self.taken and self._loop is not None:
+            self._loop.unwatch()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the waiter could come if it was called: the loop of a task on trio must still run."""
+        return self._loop is None or time.monotonic() - self._loop.beat < 2 * BEAT
+
+    def wait(self, seconds: float) -> Wait:
+        """The effect of waiting to be called, for at most `seconds`."""
+        if not self.taken:
+            self.taken = True
+            if self._loop is not None:
+                self._loop.watch()
+        self._inbox.open()
+        event = self._event = self._inbox.event(self._loop)
+        if self._called:  # looked at after the event is in its place, and `call` does it the other way round
+            event.set()
+        self._called = False
+        return Wait(event, seconds)
+
+    def call(self) -> None:
+        """Wake the waiter, or keep it from falling asleep. Called where the inbox is read."""
+        self._called = True
+        event = self._event
+        if event is None:
+            return
+        if self._loop is None:
+            event.set()
+        else:
+            self._loop.call_soon(event.set)
+
+
+class Inbox(ABC):
+    """The waiters of one site in one event loop, or in the threads of a process, and where they are called."""
+
+    def __init__(self, site: Site) -> None:
+        self.key = site.new_inbox_key()
+        self.seats: dict[str, Seat] = {}
+        self._site = site
+        self._reading = False
+        self._failing = False
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<waiters of {self._site}>"
+
+    @abstractmethod
+    def event(self, loop: Loop | None) -> Any:
+        """What a waiter waits for."""
+
+    @abstractmethod
+    def _read(self) -> None:
+        """Begin to run `_serve`."""
+
+    def open(self) -> None:
+        """See to it that the inbox is read. Raises `Unavailable` when the kit was closed meanwhile."""
+        with self._lock:
+            if not self._reading:
+                self._reading = True
+                self._read()
+
+    def _serve(self) -> Flow[None]:
+        """Call whom a release names; every beat, say who is still here."""
+        beat = time.monotonic() + BEAT
+        bored = beat + LINGER
+        while not self._stops(bored):
+            try:
+                token = yield Pop(self.key, beat - time.monotonic())
+                if token is not None and (seat := self.seats.get(token.decode())):
+                    seat.call()
+                if time.monotonic() >= beat:
+                    beat = time.monotonic() + BEAT
+                    yield from self._stay()
+                self._failing = False
+            except SyncKitError as error:
+                yield Sleep(self._failed(error))
+            if self.seats:
+                bored = time.monotonic() + LINGER
+
+    def _stops(self, bored: float) -> bool:
+        with self._lock:
+            self._reading = bool(self.seats) or time.monotonic() < bored
+            return not self._reading
+
+    def _ended(self) -> None:
+        """Nobody reads any more, perhaps because the kit was closed: whoever waits must look for himself."""
+        self._reading = False
+        self._call_all()
+
+    def _failed(self, error: SyncKitError) -> float:
+        """Let everybody ask, who will then find out for himself; returns when to go on."""
+        if self.seats and not self._failing:
+            log.warning("%r cannot be called to their turn, and ask every %.0f s themselves: %s", self, BEAT, error)
+        self._failing = True
+        self._call_all()
+        return BEAT
+
+    def _call_all(self) -> None:
+        for seat in list(self.seats.values()):
+            seat.call()
+
+    def _stay(self) -> Flow[None]:
+        seats = [seat for seat in list(self.seats.values()) if seat.taken and seat.alive]
+        calls = list(_calls(seats))
+        answers = (yield Batch([call for call, _ in calls])) if calls else []
+        for (_, waiting), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, SyncKitError):
+                raise answer
+            for seat, known in zip(waiting, answer[1:], strict=True):
+                if not known:
+                    seat.call()
+
+
+def _calls(seats: list[Seat]) -> Iterator[tuple[Eval, list[Seat]]]:
+    """The calls that say who waits, a hundred of one line in each."""
+    lines: dict[str, list[Seat]] = {}
+    for seat in seats:
+        lines.setdefault(seat.grant.line_key, []).append(seat)
+    for waiting in lines.values():
+        for start in range(0, len(waiting), BATCH):
+            some = waiting[start : start + BATCH]
+            grant = some[0].grant
+            keys = (grant.line_key, grant.site.alive_key, *grant.lock_keys)
+            yield Eval(STAY, keys, (STAY_MS, *[seat.grant.token for seat in some]), repeat=True), some
+
+
+class LoopInbox(Inbox):
+    """Of an asyncio loop: read by a task of the loop."""
+
+    def __init__(self, site: Site, home: Home) -> None:
+        super().__init__(site)
+        self._home = home
+
+    def event(self, loop: Loop | None) -> Any:  # noqa: ARG002
+        """See `Inbox`."""
+        return anyio.Event()
+
+    def open(self) -> None:
+        """See `Inbox`."""
+        if self._home.closed:
+            raise Unavailable(f"the kit was closed while {self._site} was waited for, which was not acquired")
+        super().open()
+
+    def _read(self) -> None:
+        self._home.spawn(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self._home.driver.run(self._serve())
+        finally:
+            self._ended()
+
+
+class ThreadInbox(Inbox):
+    """Of the threads of a process, and of its trio loops: read by a daemon thread."""
+
+    def event(self, loop: Loop | None) -> Any:
+        """See `Inbox`."""
+        return threading.Event() if loop is None else anyio.Event()
+
+    def _read(self) -> None:
+        threading.Thread(target=self._run, name="sync-kit-inbox", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._site.kit.thread_driver.run(self._serve())
+        finally:
+            self._ended()
+
+
+def seat_here(grant: Grant, home: Home) -> Seat:
+    """A seat for a task of the running event loop. To be taken before Redis is asked, whose call may be faster."""
+    if not home.loop.is_asyncio:
+        return Seat(_of_threads(grant.site), grant, home.loop)
+    inbox: Inbox | None = home.kept.get(grant.site.id)
+    if inbox is None:
+        inbox = home.kept[grant.site.id] = LoopInbox(grant.site, home)
+    return Seat(inbox, grant, None)
+
+
+def seat_in_thread(grant: Grant) -> Seat:
+    """A seat for this thread."""
+    return Seat(_of_threads(grant.site), grant, None)
+
+
+def _of_threads(site: Site) -> Inbox:
+    kept = site.kit.kept
+    inbox: Inbox = kept.get(site.id) or kept.setdefault(site.id, ThreadInbox(site))
+    return inbox
