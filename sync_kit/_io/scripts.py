@@ -18,7 +18,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _HEADER = re.compile(r"-- (?P<name>\w+): .+\n(?:--  .*\n)*-- KEYS:(?P<keys>.*)\n-- ARGV:(?P<args>.*)\n-- returns: .+\n")
 
@@ -33,6 +33,23 @@ class Packed:
     def __init__(self, args: Sequence[Arg]) -> None:
         self.count = len(args)
         self.bulk = _bulk(args)
+
+    def after(self, first: str) -> Packed:
+        """These, behind one more (in ASCII)."""
+        packed = Packed.__new__(Packed)
+        packed.count, packed.bulk = self.count + 1, b"$%d\r\n%b\r\n%b" % (len(first), first.encode(), self.bulk)
+        return packed
+
+
+class Keys(tuple[str, ...]):
+    """Keys that are encoded once and serve many calls."""
+
+    bulk: bytes
+
+    def __new__(cls, keys: Iterable[str]) -> Keys:
+        made = super().__new__(cls, keys)
+        made.bulk = _bulk(made)
+        return made
 
 
 class Names:
@@ -84,7 +101,7 @@ class Script:
         if len(keys) == 1:  # most calls: worth a line of their own
             key = keys[0].encode()
             return b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, packed.bulk)
-        return b"%b%b%b" % (head, _bulk(keys), packed.bulk)
+        return b"%b%b%b" % (head, keys.bulk if type(keys) is Keys else _bulk(keys), packed.bulk)
 
     def whole(self, keys: Sequence[str], args: Sequence[Arg] | Packed) -> bytes:
         """The bytes of an `EVAL`, which also teaches the script to the server."""

@@ -1,10 +1,11 @@
 -- acquire: become a holder of a resource; if that is not possible, wait in its line or leave it
 -- KEYS: fence line alive; lock ...
--- ARGV: token place ttl_ms stay_ms owner
+-- ARGV: token ttl_ms stay_ms owner inbox
 -- returns: ok, fence, number of the lock | busy, expires_in_ms, owner (empty: others are waiting), waiters before
 
 local fence, line, alive = unpack(KEYS)
-local token, place, ttl, stay, owner = unpack(ARGV)
+local token, ttl, stay, owner, inbox = unpack(ARGV)
+local place = token .. ' ' .. inbox
 local free, vacant, held = 0, nil, {}
 for i = 4, #KEYS do
   held[i] = redis.call('GET', KEYS[i])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from sync_kit._io.flow import Eval
-from sync_kit._io.scripts import Script
+from sync_kit._io.scripts import Packed, Script
 from sync_kit.errors import LockError, LockLostError, Unavailable
 from sync_kit.mutex.site import new_token, owner
 
@@ -30,7 +32,7 @@ LONG = 3600.0
 ROUNDING_MS = 2
 """The server tells and counts in whole milliseconds: a key is there for one more than it says."""
 NOWHERE = "-"
-"""The place of those who are in no line."""
+"""The inbox of those who do not wait."""
 IN_LINE = "the next in line"
 
 
@@ -41,12 +43,11 @@ class Grant:
         "ended",
         "expires_at",
         "fence",
-        "line_key",
+        "inbox",
+        "keys",
         "lock_key",
-        "lock_keys",
         "loop",
         "lost",
-        "place",
         "resource",
         "site",
         "task",
@@ -59,11 +60,10 @@ class Grant:
         self.site = site
         self.resource = resource
         self.ttl = ttl
-        self.line_key = site.line_key(resource)
-        self.lock_keys = site.lock_keys(resource)
-        self.lock_key = self.lock_keys[0]
+        self.keys = site.keys(resource)
+        self.lock_key = self.keys.locks[0]
         self.token = new_token()
-        self.place = NOWHERE
+        self.inbox = NOWHERE
         self.fence = 0
         self.expires_at = 0.0
         self.ended = False
@@ -121,17 +121,20 @@ def wait_flow(grant: Grant, wait: float, seat: Seat) -> Flow[LockError | None]:
 
 
 def _ask(grant: Grant, *, stay: bool) -> Eval:
-    site = grant.site
-    keys = (site.fence_key, grant.line_key, site.alive_key, *grant.lock_keys)
-    args = (grant.token, grant.place, round(grant.ttl * 1000), STAY_MS if stay else 0, owner())
+    terms = _terms(round(grant.ttl * 1000), STAY_MS if stay else 0, grant.inbox, os.getpid())
     grant.expires_at = time.monotonic() + grant.ttl
-    return Eval(ACQUIRE, keys, args, repeat=True)
+    return Eval(ACQUIRE, grant.keys.acquire, terms.after(grant.token), repeat=True)
+
+
+@functools.lru_cache(maxsize=500)
+def _terms(ttl_ms: int, stay_ms: int, inbox: str, _process: int) -> Packed:
+    return Packed((ttl_ms, stay_ms, owner(), inbox))
 
 
 def _given(grant: Grant, reply: Sequence[Any]) -> bool:
     if reply[0] != b"ok":
         return False
-    grant.fence, grant.lock_key = reply[1], grant.lock_keys[reply[2] - 1]
+    grant.fence, grant.lock_key = reply[1], grant.keys.locks[reply[2] - 1]
     return True
 
 
@@ -155,6 +158,6 @@ def extend_flow(grants: Sequence[Grant], deadline: float) -> Flow[None]:
 
 def release_flow(grant: Grant) -> Flow[bool]:
     """End a lease, or leave the line; returns whether it was still held."""
-    keys = (grant.line_key, grant.site.alive_key, *grant.lock_keys)
-    reply = yield Eval(RELEASE, keys, (grant.token, grant.place), deadline=CALL_LIMIT, repeat=True)
+    args = (grant.token, grant.inbox)
+    reply = yield Eval(RELEASE, grant.keys.release, args, deadline=CALL_LIMIT, repeat=True)
     return bool(reply[0] == b"ok")

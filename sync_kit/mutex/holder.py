@@ -44,7 +44,7 @@ class Holder:
 
 def look_flow(site: Site, resource: str) -> Flow[tuple[Holder, ...]]:
     """Who holds `resource`, whoever came first at the head."""
-    keys = (site.line_key(resource), *site.lock_keys(resource))
+    keys = (site.keys(resource).line, *site.keys(resource).locks)
     _, waiters, *said = yield Eval(LOOK, keys, (), deadline=CALL_LIMIT, repeat=True)
     found = []
     for fence, since, left, owner in zip(*[iter(said)] * 4, strict=True):
@@ -55,7 +55,7 @@ def look_flow(site: Site, resource: str) -> Flow[tuple[Holder, ...]]:
 
 def break_flow(site: Site, resource: str, fence: int | None) -> Flow[bool]:
     """End leases whoever holds them; returns whether there were any. The next call of their holders finds out."""
-    keys = (site.line_key(resource), *site.lock_keys(resource))
+    keys = (site.keys(resource).line, *site.keys(resource).locks)
     _, *broken = yield Eval(BREAK, keys, (fence or 0,), deadline=CALL_LIMIT)
     for number, owner in zip(broken[::2], broken[1::2], strict=True):
         holder = owner.decode("utf-8", "replace")

@@ -49,7 +49,7 @@ class Seat:
         self._called = False
         self._event: Any = None
         self.grant = grant
-        grant.place = f"{grant.token} {inbox.key}"
+        grant.inbox = inbox.key
         self.taken = False
 
     def __enter__(self) -> Self:
@@ -176,13 +176,14 @@ def _calls(seats: list[Seat]) -> Iterator[tuple[Eval, list[Seat]]]:
     """The calls that say who waits, a hundred of one line in each."""
     lines: dict[str, list[Seat]] = {}
     for seat in seats:
-        lines.setdefault(seat.grant.line_key, []).append(seat)
+        lines.setdefault(seat.grant.keys.line, []).append(seat)
     for waiting in lines.values():
         for start in range(0, len(waiting), BATCH):
             some = waiting[start : start + BATCH]
-            grant = some[0].grant
-            keys = (grant.line_key, grant.site.alive_key, *grant.lock_keys)
-            yield Eval(STAY, keys, (STAY_MS, *[seat.grant.token for seat in some]), repeat=True), some
+            yield (
+                Eval(STAY, some[0].grant.keys.release, (STAY_MS, *[seat.grant.token for seat in some]), repeat=True),
+                some,
+            )
 
 
 class LoopInbox(Inbox):

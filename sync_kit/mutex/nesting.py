@@ -36,6 +36,6 @@ def refuse_nested(grant: Grant) -> None:
         return
     task = current_task()
     for held in inside:
-        same = held.line_key == grant.line_key and held.site.kit is grant.site.kit
+        same = held.keys.line == grant.keys.line and held.site.kit is grant.site.kit
         if same and held.task == task and held.expires_in > 0:
             raise LockError(str(grant.site), grant.resource, owner(), held.expires_in, nested=True)

@@ -1,6 +1,6 @@
 -- release: end a lease, if its token still holds the resource, or leave the line; and call who is next
 -- KEYS: line alive; lock ...
--- ARGV: token place
+-- ARGV: token inbox
 -- returns: ok | lost
 
 local answer, free = 'lost', 0
@@ -15,7 +15,7 @@ end
 
 if redis.call('LLEN', KEYS[1]) == 0 then return {answer} end
 if answer == 'lost' then
-  redis.call('LREM', KEYS[1], 1, ARGV[2])
+  redis.call('LREM', KEYS[1], 1, ARGV[1] .. ' ' .. ARGV[2])
   redis.call('ZREM', KEYS[2], ARGV[1])
 end
 if free == 0 then return {answer} end

@@ -8,12 +8,15 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
-from sync_kit._io.keys import KeyGroup, encode_part
+from sync_kit._io.keys import KeyGroup
+from sync_kit._io.scripts import Keys
 
 if TYPE_CHECKING:
     from sync_kit.kit import SyncKit
 
 MUTEX, SEMAPHORE = "mx", "sm"
+REMEMBERED = 1000
+"""Resources whose keys are kept, so that hot ones are not encoded again."""
 _HOST = socket.gethostname() or "unknown"
 
 
@@ -35,6 +38,7 @@ class Site:
         self._keys = KeyGroup(kit.namespace, kind, name)
         self.fence_key = self._keys.key("fence")
         self.alive_key = self._keys.key("alive")
+        self._known: dict[str, ResourceKeys] = {}
 
     def __str__(self) -> str:
         return f"{'mutex' if self.kind == MUTEX else 'semaphore'} {self.name!r}"
@@ -44,18 +48,40 @@ class Site:
         """What no other site of the kit has."""
         return self._keys.head
 
+    def keys(self, resource: str) -> ResourceKeys:
+        """The keys of one resource."""
+        found = self._known.get(resource)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._known[resource] = ResourceKeys(self, resource)
+        return found
+
     def line_key(self, resource: str) -> str:
         """The key of those who wait for `resource`."""
-        return f"{self._keys.head}:line:{encode_part(resource)}"
+        return self._keys.key("line", resource)
 
     def lock_keys(self, resource: str) -> tuple[str, ...]:
         """The keys of the leases on `resource`, one for each permit."""
-        first = f"{self._keys.head}:lock:{encode_part(resource)}"
-        return (first,) if self.permits == 1 else tuple(f"{first}:{number + 1}" for number in range(self.permits))
+        if self.permits == 1:
+            return (self._keys.key("lock", resource),)
+        return tuple(self._keys.key("lock", resource, number + 1) for number in range(self.permits))
 
     def new_inbox_key(self) -> str:
         """A list of its own, to which one process is sent the tokens of its waiters whose turn it is."""
         return self._keys.key("inbox", secrets.token_hex(12))
+
+
+class ResourceKeys:
+    """The keys of one resource, encoded once for its scripts."""
+
+    __slots__ = ("acquire", "line", "locks", "release")
+
+    def __init__(self, site: Site, resource: str) -> None:
+        self.line = site.line_key(resource)
+        self.locks = site.lock_keys(resource)
+        self.acquire = Keys((site.fence_key, self.line, site.alive_key, *self.locks))
+        self.release = Keys((self.line, site.alive_key, *self.locks))
 
 
 def owner() -> str:

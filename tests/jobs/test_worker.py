@@ -257,13 +257,15 @@ async def test_an_error_on_the_way_out_of_a_shutdown_is_no_attempt_either(jobs, 
     @jobs.task(schema=Note)
     async def write(note: Note) -> None:
         try:
+            started.set()
             await anyio.sleep_forever()
         finally:
             raise ConnectionError("no goodbye")
 
+    started = anyio.Event()
     receipt = await write.send(text="a")
     async with jobs.worker(drain_timeout=0):
-        await status(jobs, receipt.id, "active")
+        await started.wait()
     job = await jobs.get(receipt.id)
     assert (job.status, job.attempts, job.crashes, job.error) == ("waiting", 0, 0, None)
     assert "no goodbye" in caplog.text
