@@ -96,6 +96,7 @@ class SyncKit:
         self._last: Home | None = None
         self._lock = threading.Lock()
         self.kept: dict[str, Any] = {}
+        self.closings = 0
         _kits.add(self)
 
     def __repr__(self) -> str:
@@ -117,6 +118,7 @@ class SyncKit:
 
     def close(self) -> None:
         """Close the idle clients of blocking code, and leave the embedded server when no event loop uses it."""
+        self.closings += 1
         self._blocking.close()
         self._prune()
         if not self._homes:

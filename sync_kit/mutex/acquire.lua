@@ -11,7 +11,7 @@ for i = 4, #KEYS do
   held[i] = redis.call('GET', KEYS[i])
   if held[i] then
     local number, its = string.match(held[i], '^(%d+) (%S+) %d+ .')
-    if not number then return redis.error_reply('WRONGTYPE the value is not a lock') end
+    if not number then return redis.error_reply('WRONGTYPE not a lock: ' .. KEYS[i]) end
     if its == token then
       redis.call('PEXPIRE', KEYS[i], ttl)
       return {'ok', tonumber(number), i - 3}

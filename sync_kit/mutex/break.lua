@@ -7,7 +7,7 @@ local answer, free = {'ok'}, 0
 for i = 2, #KEYS do
   local held = redis.call('GET', KEYS[i])
   local fence, owner = string.match(held or '', '^(%d+) %S+ %d+ (.+)$')
-  if held and not fence then return redis.error_reply('WRONGTYPE the value is not a lock') end
+  if held and not fence then return redis.error_reply('WRONGTYPE not a lock: ' .. KEYS[i]) end
   if held and (ARGV[1] == '0' or ARGV[1] == fence) then
     redis.call('UNLINK', KEYS[i])
     answer[#answer + 1], answer[#answer + 2], held = tonumber(fence), owner, false

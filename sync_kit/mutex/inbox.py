@@ -113,6 +113,10 @@ class Inbox(ABC):
     def _read(self) -> None:
         """Begin to run `_serve`."""
 
+    def _left(self) -> bool:
+        """Whether the kit was closed since the inbox is read."""
+        return False
+
     def open(self) -> None:
         """See to it that the inbox is read. Raises `Unavailable` when the kit was closed meanwhile."""
         with self._lock:
@@ -140,7 +144,7 @@ class Inbox(ABC):
 
     def _stops(self, bored: float) -> bool:
         with self._lock:
-            self._reading = bool(self.seats) or time.monotonic() < bored
+            self._reading = bool(self.seats) or (time.monotonic() < bored and not self._left())
             return not self._reading
 
     def _ended(self) -> None:
@@ -224,10 +228,17 @@ class ThreadInbox(Inbox):
         threading.Thread(target=self._run, name="sync-kit-inbox", daemon=True).start()
 
     def _run(self) -> None:
+        kit = self._site.kit
+        self._closings = kit.closings
         try:
-            self._site.kit.thread_driver.run(self._serve())
+            kit.thread_driver.run(self._serve())
         finally:
             self._ended()
+            if self._left():
+                kit.thread_driver.close()
+
+    def _left(self) -> bool:
+        return self._closings != self._site.kit.closings
 
 
 def seat_here(grant: Grant, home: Home) -> Seat:

@@ -8,7 +8,7 @@ for i = 2, #KEYS do
   local held = redis.call('GET', KEYS[i])
   if held then
     local fence, since, owner = string.match(held, '^(%d+) %S+ (%d+) (.+)$')
-    if not fence then return redis.error_reply('WRONGTYPE the value is not a lock') end
+    if not fence then return redis.error_reply('WRONGTYPE not a lock: ' .. KEYS[i]) end
     for _, value in ipairs({tonumber(fence), tonumber(since), redis.call('PTTL', KEYS[i]), owner}) do
       answer[#answer + 1] = value
     end

@@ -46,8 +46,8 @@ def hog(during: float, condition: Callable[[], Any]) -> None:
 
 
 def locks(client: Any) -> list[str]:
-    """The keys of all leases."""
-    return sorted(str(key, "ascii") for key in client.keys("*:mx:*") if not key.endswith(b":fence"))
+    """The keys of all leases, and of what belongs to waiting."""
+    return sorted(str(key, "ascii") for key in client.keys("*:[ms][xm]:*") if not key.endswith(b":fence"))
 
 
 def the_lock(client: Any) -> str:
