@@ -1,4 +1,4 @@
-"""What the limiter is meant to reach, beside what a run saw: medians of same-round ratios.
+"""What the limiter and the mutex are meant to reach, beside what a run saw: medians of same-round ratios.
 
   python goals.py [--raw results-raw.jsonl]
 """
@@ -21,6 +21,13 @@ GOALS = [
     ("ratelimit", "refused calls/s, 64 tasks, one hot key", "denied_c64", OURS, None, 10.0),
     ("ratelimit", "one rule's checks/s over two rules', 64 tasks (at most)", "c64_k10000", OURS, f"{OURS}-two-rules", -1.3),
     ("ratelimit", "bytes per key, limit 100 after 100 hits (at most)", "bytes_per_key", OURS, "", -200.0),
+    ("locks", "acquire and release, pairs/s, 32 tasks on distinct keys", "pairs_c32", OURS, "redispy-async", 4.0),
+    ("locks", "pairs/s, 1 task", "pairs_c1", OURS, "redispy-async", 1.1),
+    ("locks", "pairs/s, blocking", "pairs_sync", f"{OURS}-sync", "redispy-sync", 1.1),
+    ("locks", "hand-over between 16 tasks, p50, ms (at most)", "handover_p50_ms", OURS, "", -0.4),
+    ("locks", "hand-over between 16 tasks, p99, ms (at most)", "handover_p99_ms", OURS, "", -1.0),
+    ("locks", "same owner twice in a row (at most)", "same_owner", OURS, "", -0.05),
+    ("locks", "commands sent for a contended acquisition (at most)", "cont_sent_per_acq", OURS, "", -5.0),
     ("http", "middleware: share of the bare app's requests/s", "rps", f"{OURS}-mw", "none-starlette", 0.55),
 ]
 
@@ -30,7 +37,7 @@ def rounds(lines: list[dict], subject: str, peer: str, metric: str) -> dict[str,
     return {
         f"{line.get('run')}/{line['round']}": line["metrics"][metric]
         for line in lines
-        if line.get("subject") == subject and line.get("peer") == peer and line.get("metrics", {}).get(metric)
+        if line.get("subject") == subject and line.get("peer") == peer and line.get("metrics", {}).get(metric) is not None
     }
 
 
@@ -44,6 +51,10 @@ def best_peer(lines: list[dict], subject: str, metric: str, ours: dict[str, floa
     peers = {line["peer"] for line in lines if line.get("subject") == subject and not line["peer"].startswith(NO_PEERS)}
     found = [(peer, ratio(ours, rounds(lines, subject, peer, metric))) for peer in sorted(peers)]
     return min(((peer, r) for peer, r in found if r), key=lambda pair: pair[1], default=None)
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def table(raw: Path) -> str:
@@ -65,7 +76,7 @@ def table(raw: Path) -> str:
             continue
         met = reached <= -goal if goal < 0 else reached >= goal
         shown = "" if to == "" else f"{reached:.2f}"
-        out.append(f"| {words} | {seen:,.0f} | {beside} | {shown} | {abs(goal):g} | {'met' if met else 'missed'} |")
+        out.append(f"| {words} | {number(seen)} | {beside} | {shown} | {abs(goal):g} | {'met' if met else 'missed'} |")
     found = {(name, version) for line in lines for name, version in (line.get("versions") or {}).items() if version}
     names = sorted({name for name, _ in found})
     versions = (f"{name} {'/'.join(sorted(v for n, v in found if n == name))}" for name in names)

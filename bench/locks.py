@@ -241,7 +241,13 @@ def contention_metrics(adm, wall, log, waits, n):
             last = None
     return {"cont_wall_s": wall, "cont_n": n, "handover_p50_ms": med(hand), "handover_p99_ms": pct(hand, 0.99),
             "same_owner": same / max(1, pairs), "wait_p50_ms": med(waits) * 1000, "wait_max_ms": max(waits) * 1000,
-            "cont_cmds_per_acq": sum(calls.values()) / n}
+            "cont_cmds_per_acq": sum(calls.values()) / n, **sent_by_us(calls, n)}
+
+
+def sent_by_us(calls, n):
+    """Commands of scripts count as commands too (above); what goes over the wire from sync_kit is scripts and reads."""
+    sent = sum(calls.get(name, 0) for name in ("evalsha", "eval", "blpop"))
+    return {"cont_sent_per_acq": sent / n} if sent else {}
 
 
 async def bench_async(setup):
