@@ -401,6 +401,23 @@ async def test_a_pop_under_way_when_the_kit_is_closed_ends_as_a_pop(kit, server,
     await kit.aclose()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+async def test_what_runs_beside_ends_when_the_kit_is_closed(kit):
+    ended = []
+
+    async def beside() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(1)
+
+    kit.home().spawn(beside())
+    await asyncio.sleep(0)
+    await kit.aclose()
+    assert ended == [1]
+
+
 def test_close_spares_what_a_thread_is_using(kit, server, namespace):
     client, came = server.client(), []
     thread = threading.Thread(target=lambda: came.append(Caller(kit).blocking.pop(namespace, 0.9)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from sync_kit import Jobs, LockError, Mutex, RateLimiter
+from sync_kit import Jobs, LockError, Mutex, RateLimiter, Semaphore
 from sync_kit.mutex.site import owner
 from tests.jobs.conftest import status
 
@@ -89,6 +89,38 @@ async def test_a_lease_is_extended_and_released_once(kit, face):
     assert lease.expires_in > 20
     assert await face(lease).release() is True
     assert await face(lease).release() is False
+
+
+@pytest.mark.parametrize("permits", [1, 2])
+async def test_waiters_are_called_in_order_of_arrival(kit, face, place, permits):
+    """The lines of several names are on several nodes; each is called there."""
+    for name in ("reports", "mails", "bills", "users"):
+        semaphore = Semaphore(name, permits, wait=20, kit=kit)
+        came: list[int] = []
+        held = [lease for _ in range(permits) if (lease := await semaphore.acquire("a", ttl=30))]
+
+        async def wait(number, semaphore=semaphore, came=came):
+            async with face(semaphore).lock("a"):
+                came.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(wait, number)
+                await in_line(place, number + 1)
+            for lease in held[:1]:
+                await lease.release()
+        assert came == [0, 1, 2]
+        for lease in held[1:]:
+            await lease.release()
+
+
+async def in_line(place, count):
+    def found():
+        return sum(client.llen(key) for client in place.clients() for key in client.keys("*:line:*")) == count
+
+    with anyio.fail_after(5):
+        while not found():
+            await anyio.sleep(0.01)
 
 
 async def test_jobs_run_delayed_ones_when_due_and_failed_ones_again(kit, face):

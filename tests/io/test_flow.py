@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from sync_kit import ServerError, Unavailable
-from sync_kit._io.flow import Eval, Pop, Sleep
+from sync_kit._io.flow import Eval, Pop, Sleep, Wait
 from tests.io.tools import COUNT, ECHO, FAIL, PUSH, PUT, Caller, one, until, within
 
 if TYPE_CHECKING:
@@ -115,6 +116,24 @@ async def test_wrong_counts_are_thrown_into_the_flow_and_nothing_is_sent(kit, fa
 
     assert "put.lua was called with 1 keys and 2 arguments" in await face(Caller(kit)).run(flow())
     assert not server.client().exists(namespace)
+
+
+async def test_a_wait_ends_when_its_event_is_set_or_its_time_is_over(kit, face):
+    caller, event = face(Caller(kit)), threading.Event() if face.blocking else anyio.Event()
+    with within(0.5):
+        await caller.run(one(Wait(event, 0.02)))
+        await caller.run(one(Wait(event, -1)))
+
+    async def wait() -> None:
+        await caller.run(one(Wait(event, 30)))
+
+    with within(2):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0.02)
+            event.set()
+    with within(0.5):
+        await caller.run(one(Wait(event, 30)))
 
 
 @pytest.mark.parametrize("effect", [Sleep(60), Pop("{nothing}", 0.6)], ids=["sleep", "pop"])

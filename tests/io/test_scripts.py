@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_kit._io.scripts import Names, Script, pack
+from sync_kit._io.scripts import Keys, Names, Packed, Script, pack
 from sync_kit.ratelimit import limiter
 from tests.io.tools import ECHO, Caller, script
 
@@ -83,6 +83,15 @@ def test_a_packed_command_can_be_read_back(parts):
         rest = rest[end + 2 :]
     assert head == b"*%d" % len(parts)
     assert read == [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+
+
+def test_what_is_encoded_once_makes_the_same_bytes():
+    made = Script("pair", "-- pair: of the tests\n-- KEYS: one two\n-- ARGV: a b c\n-- returns: ok\n\nreturn {'ok'}\n")
+    keys, args = ("{t}:1", "{t}:ü"), ("first", 7, b"\xff")
+    expected = made.call(keys, args)
+    assert made.call(Keys(keys), Packed(args)) == made.call(keys, Packed(args[1:]).after("first")) == expected
+    assert made.whole(Keys(keys), Packed(args[1:]).after("first")) == made.whole(keys, args)
+    assert Keys(keys) == keys
 
 
 def test_a_script_is_loaded_from_the_folder_of_its_module():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from sync_kit import LockError, Mutex, SyncKit, Unavailable
 from sync_kit.mutex.grant import STAY_MS
 from sync_kit.mutex.inbox import Seat
+from tests.io.tools import connections, named, run_program
 from tests.mutex.tools import always, eventually, locks
 from tests.support.chaos import cancel_points
 from tests.support.ticks import Ticks
@@ -461,6 +463,45 @@ async def test_closing_the_kit_ends_the_waits_of_its_loop(make_kit, mutex, clien
     assert "closed" in errors[0]
     await held.release()
     await eventually(lambda: waiting(client) == 0, LIVENESS + 0.5)
+
+
+async def test_a_closed_kit_in_which_somebody_waited_leaves_no_connection(server, face, namespace):
+    kit = SyncKit(named(server.url, namespace), namespace=namespace)
+    mutex = face(Mutex("reports", kit=kit))
+    await mutex.acquire("a", ttl=30)
+    assert await mutex.acquire("a", wait=0.05) is None, "from now on an inbox is read"
+    await kit.aclose()
+    await anyio.to_thread.run_sync(kit.close)
+    await eventually(lambda: not connections(server.client(), namespace), 4)
+
+
+FORK_BESIDE_WAITERS = """
+import threading, time
+import redis
+from sync_kit import Mutex
+kit = SyncKit(sys.argv[1], namespace=sys.argv[2])
+mutex = Mutex("reports", wait=20, kit=kit).blocking
+held = mutex.acquire("a", ttl=30)
+waiter = threading.Thread(target=lambda: mutex.with_lock("a", lambda: time.sleep(0.01)))
+waiter.start()
+client = redis.Redis.from_url(sys.argv[1])
+while not client.keys(f"{sys.argv[2]}*:line:*"):
+    time.sleep(0.01)
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if mutex.with_lock("a", lambda: "child") == "child" else 1)
+while mutex.holder("a").waiters < 2:
+    time.sleep(0.01)
+held.release()
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+waiter.join()
+kit.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+def test_a_forked_child_stands_in_line_for_itself(server, namespace):
+    assert run_program(FORK_BESIDE_WAITERS, server.url, namespace) == "0"
 
 
 def test_the_liveness_that_the_readme_names():
