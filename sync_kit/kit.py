@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from sync_kit._io import settings
 from sync_kit._io.drivers import async_driver, blocking_driver
@@ -29,7 +30,10 @@ __all__ = ["SyncKit", "configure", "default_kit"]
 
 
 class Home:
-    """What belongs to one event loop: the loop as threads see it, the driver, and what rooms have `kept` for it."""
+    """What belongs to one event loop: the loop as threads see it, the driver, and what rooms share by name.
+
+    `kept` holds it weakly: what nobody uses any more is forgotten.
+    """
 
     __slots__ = ("__weakref__", "_tasks", "closed", "driver", "kept", "loop", "token")
 
@@ -38,7 +42,7 @@ class Home:
         self.loop = Loop(token)
         self.driver = driver
         self.closed = False
-        self.kept: dict[str, Any] = {}
+        self.kept: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -95,7 +99,7 @@ class SyncKit:
         self._homes: dict[Any, Home] = {}
         self._last: Home | None = None
         self._lock = threading.Lock()
-        self.kept: dict[str, Any] = {}
+        self.kept: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self.closings = 0
         _kits.add(self)
 
@@ -182,7 +186,7 @@ class SyncKit:
         _parents.append((self._last, dict(self._homes), self._blocking, self.kept))
         self._last, self._lock = None, threading.Lock()
         self._homes = {}
-        self.kept = {}
+        self.kept = WeakValueDictionary()
         self._address.after_fork()
         self._blocking = blocking_driver(self._address)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sync_kit._io.flow import Flow
     from sync_kit._io.loops import Loop
     from sync_kit.mutex.inbox import Seat
+    from sync_kit.mutex.renewal import LeaseRenewal
     from sync_kit.mutex.site import Site
 
 ACQUIRE = Script.load(__name__, "acquire")
@@ -48,6 +49,7 @@ class Grant:
         "lock_key",
         "loop",
         "lost",
+        "renewal",
         "resource",
         "site",
         "task",
@@ -69,6 +71,7 @@ class Grant:
         self.ended = False
         self.lost: str | None = None
         self.loop: Loop | None = None
+        self.renewal: LeaseRenewal | None = None
         self.task: object = None
         self.when_lost: Callable[[], object] | None = None
 

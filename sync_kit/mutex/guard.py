@@ -62,13 +62,21 @@ def take_blocking(grant: Grant, wait: float, *, renew: bool) -> BlockingLease | 
     except SyncKitError:
         raise
     except BaseException:
-        kit.thread_driver.run(release_flow(grant))
+        _give_back_blocking(grant)
         raise
     if busy is not None:
         return busy
     if renew:
         renewal_of(grant).hold(grant)
     return BlockingLease(grant)
+
+
+def _give_back_blocking(grant: Grant) -> None:
+    """The same for an interrupted one."""
+    try:
+        grant.site.kit.thread_driver.run(release_flow(grant))
+    except SyncKitError as error:
+        log.warning("%r of %s may stay held until it expires: %s", grant.resource, grant.site, error)
 
 
 class _Guard:

@@ -245,9 +245,11 @@ def seat_here(grant: Grant, home: Home) -> Seat:
     """A seat for a task of the running event loop. To be taken before Redis is asked, whose call may be faster."""
     if not home.loop.is_asyncio:
         return Seat(_of_threads(grant.site), grant, home.loop)
-    inbox: Inbox | None = home.kept.get(grant.site.id)
+    site = grant.site
+    inbox: Inbox | None = home.kept.get(site.id)
     if inbox is None:
-        inbox = home.kept[grant.site.id] = LoopInbox(grant.site, home)
+        inbox = home.kept[site.id] = LoopInbox(site, home)
+    site.inbox = inbox
     return Seat(inbox, grant, None)
 
 
@@ -259,4 +261,5 @@ def seat_in_thread(grant: Grant) -> Seat:
 def _of_threads(site: Site) -> Inbox:
     kept = site.kit.kept
     inbox: Inbox = kept.get(site.id) or kept.setdefault(site.id, ThreadInbox(site))
+    site.inbox = inbox
     return inbox

@@ -9,7 +9,6 @@ import anyio
 
 from sync_kit._io.aio import to_the_end
 from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow, release_flow
-from sync_kit.mutex.renewal import renewal_of
 from sync_kit.options import Seconds, seconds
 
 if TYPE_CHECKING:
@@ -67,7 +66,8 @@ class _Lease:
     def _end(self) -> bool:
         """Mark the lease as ended; returns whether Redis has to be told."""
         grant = self._grant
-        renewal_of(grant).drop(grant)
+        if grant.renewal is not None:
+            grant.renewal.drop(grant)
         first = not grant.ended
         grant.ended = True
         if first and grant.loop is not None:

@@ -47,6 +47,7 @@ class LeaseRenewal:
 
     def hold(self, grant: Grant) -> None:
         """Begin to renew `grant`."""
+        grant.renewal = self
         _held[grant.token] = self._grants[grant.token] = grant
         renewals.add(self)
 

@@ -38,6 +38,7 @@ class Site:
         self._keys = KeyGroup(kit.namespace, kind, name)
         self.fence_key = self._keys.key("fence")
         self.alive_key = self._keys.key("alive")
+        self.inbox: object = None  # that was used last: kept as long as the mutex is
         self._known: dict[str, ResourceKeys] = {}
 
     def __str__(self) -> str:
