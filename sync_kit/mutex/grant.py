@@ -44,6 +44,7 @@ class Grant:
         "ended",
         "expires_at",
         "fence",
+        "hogged",
         "inbox",
         "keys",
         "lock_key",
@@ -69,6 +70,7 @@ class Grant:
         self.fence = 0
         self.expires_at = 0.0
         self.ended = False
+        self.hogged = False
         self.lost: str | None = None
         self.loop: Loop | None = None
         self.renewal: LeaseRenewal | None = None

@@ -47,6 +47,18 @@ async def test_a_block_that_hogs_its_loop_keeps_its_lease(short, client):
 
 
 @pytest.mark.anyio
+async def test_a_hogged_loop_is_reported_once(short, caplog, monkeypatch):
+    monkeypatch.setattr(renewal, "HOGGED", 1.2)  # a loop beats every second
+    async with short.lock("a"):
+        hog(2.2, lambda: True)
+        await anyio.sleep(1.1)
+    (record,) = [record for record in caplog.records if "has not run" in record.message]
+    assert record.levelname == "WARNING"
+    assert "'a' of mutex 'reports'" in record.message
+    assert "still renewed" in record.message
+
+
+@pytest.mark.anyio
 async def test_an_acquired_lease_ends_by_itself_unless_it_is_renewed(short, face, client):
     lease = face(await face(short).acquire("a"))
     other = face(await face(short).acquire("b", renew=True))
