@@ -1,12 +1,15 @@
 """A process whose tasks and threads contend for the resources of one mutex, and write to a register what they do.
 
-python contender.py URL NAMESPACE REGISTER NAME
+python contender.py URL NAMESPACE REGISTER NAME task|thread|-
+
+The last argument: how it also makes sections that outlive a ttl, if it does.
 
 Ends well when its standard input ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import random
@@ -26,13 +29,13 @@ if TYPE_CHECKING:
 
 TTL = 0.8
 RESOURCES = ("a", "b", "c")
+LONG = "long"
+"""The resource of the sections that need their leases to be renewed."""
 PATIENCE = 6.0
 """Seconds that most contenders wait in line."""
 EACH = 2
-"""Tasks and as many threads."""
+"""Tasks and as many threads that make short sections."""
 STEP = 0.015
-STEPS = (0, 1, 2, 4, 80)
-"""How many steps a section may have; the longest needs its lease to be renewed."""
 
 
 class RefusedError(Exception):
@@ -53,10 +56,11 @@ class Plan:
 class Contender:
     """One task or thread. Everything that it does by chance follows from its name."""
 
-    def __init__(self, mutex: Mutex, process: str, number: int, path: str) -> None:
+    def __init__(self, mutex: Mutex, process: str, task: str, path: str) -> None:
         self.mutex = mutex
         self.process = process
-        self.name = f"{process}.{number}"
+        self.name = f"{process}.{task}"
+        self._long = task == LONG
         self._path = path
         self._dice = random.Random(self.name)
 
@@ -65,9 +69,12 @@ class Contender:
         for count in itertools.count():
             if ended.is_set():
                 return
-            wait = self._dice.choice((0.05, PATIENCE, PATIENCE))
-            steps = self._dice.choices(STEPS, (20, 20, 20, 20, 1))[0]
-            yield Plan(f"{self.name}.{count}", self._dice.choice(RESOURCES), wait, steps, time.monotonic())
+            if self._long:
+                resource, wait, steps = LONG, PATIENCE, round(1.5 * TTL / STEP)
+            else:
+                resource = self._dice.choice(RESOURCES)
+                wait, steps = self._dice.choice((0.05, PATIENCE, PATIENCE)), self._dice.choice((0, 1, 2, 4))
+            yield Plan(f"{self.name}.{count}", resource, wait, steps, time.monotonic())
 
     def run(self, ended: threading.Event) -> None:
         """As a thread."""
@@ -129,22 +136,28 @@ class Contender:
 
     def _row(self, kind: str, plan: Plan, lease: Any) -> Row:
         at = time.monotonic()  # before the lease is asked: together they are no later than its end
-        return Row(
-            0, kind, self.process, plan.name, plan.resource, lease.fence, plan.asked, at, lease.expires_in, None
-        )
+        return Row(0, kind, self.process, plan.name, plan.resource, lease.fence, plan.asked, at, lease.expires_in, None)
 
 
-async def main(url: str, namespace: str, path: str, process: str) -> None:
+async def main(url: str, namespace: str, path: str, process: str, long: str) -> None:
     ended = threading.Event()
     kit = SyncKit(url, namespace=namespace)
     mutex = Mutex("reports", ttl=TTL, kit=kit)
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    threading.Thread(target=_end_with_stdin, args=(ended,), daemon=True).start()
+    tasks = [f"task{number}" for number in range(EACH)] + [LONG] * (long == "task")
+    threads = [f"thread{number}" for number in range(EACH)] + [LONG] * (long == "thread")
     async with kit, anyio.create_task_group() as group:
-        for number in range(EACH):
-            group.start_soon(Contender(mutex, process, number, path).arun, ended)
-            group.start_soon(anyio.to_thread.run_sync, Contender(mutex, process, EACH + number, path).run, ended)
+        for name in tasks:
+            group.start_soon(Contender(mutex, process, name, path).arun, ended)
+        for name in threads:
+            group.start_soon(anyio.to_thread.run_sync, Contender(mutex, process, name, path).run, ended)
+
+
+def _end_with_stdin(ended: threading.Event) -> None:
+    sys.stdin.read()
+    ended.set()
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    anyio.run(main, *sys.argv[1:])
+    asyncio.run(main(*sys.argv[1:]))

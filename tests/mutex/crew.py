@@ -15,7 +15,7 @@ from tests.mutex.history import Register, Row
 from tests.mutex.tools import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Self
 
@@ -32,13 +32,19 @@ class Member:
     child: subprocess.Popen[bytes]
     log: Path
 
-    def injure(self, how: signal.Signals) -> None:
-        """Send a signal; returns when it has taken effect."""
-        self.child.send_signal(how)
-        if how is signal.SIGKILL:
-            self.child.wait(SOON)
-        elif how is signal.SIGSTOP:
-            os.waitid(os.P_PID, self.child.pid, os.WSTOPPED)
+    def kill(self) -> None:
+        """SIGKILL; returns when it is dead."""
+        self.child.kill()
+        self.child.wait(SOON)
+
+    def stop(self) -> None:
+        """SIGSTOP; returns when it stands still."""
+        self.child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.child.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.child.send_signal(signal.SIGCONT)
 
 
 class Crew:
@@ -56,16 +62,16 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         for member in self.members.values():
-            member.injure(signal.SIGKILL)
+            member.kill()
             self._close(member)
         self.register.__exit__()
 
-    def start(self, url: str) -> Member:
-        """One more process, which reaches Redis at `url`."""
+    def start(self, url: str, long: str = "-") -> Member:
+        """One more process, which reaches Redis at `url`; `long` as in contender.py."""
         name = f"p{next(self._numbers)}"
         log = self._home / f"{name}.log"
         script = str(Path(__file__).with_name("contender.py"))
-        command = [sys.executable, script, url, self._namespace, str(self._home / "register"), name]
+        command = [sys.executable, script, url, self._namespace, str(self._home / "register"), name, long]
         with log.open("wb") as told:
             child = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stderr=told
@@ -83,17 +89,22 @@ class Crew:
         """Everybody else."""
         return [member for member in self.members.values() if member not in these]
 
-    def inside(self, how: signal.Signals) -> tuple[Member, Row]:
-        """Injure somebody who is inside a section just now; returns who, and the last that it wrote."""
+    def inside(self, injure: Callable[[Member], object], wanted: Callable[[Row], bool]) -> tuple[Member, Row]:
+        """Wait until somebody is inside whose last row is `wanted`, and injure them before they can write another.
+
+        Returns who, and that row.
+        """
         hit: list[tuple[Member, Row]] = []
 
-        def injure(row: Row) -> bool:
-            if member := self.members.get(row.process):
-                member.injure(how)
-                hit.append((member, row))
-            return bool(hit)
+        def act(row: Row) -> bool:
+            member = self.members.get(row.process)
+            if member is None or not wanted(row):
+                return False
+            injure(member)
+            hit.append((member, row))
+            return True
 
-        wait_until(lambda: self.register.hold(injure), SOON)
+        wait_until(lambda: self.register.hold(act), SOON)
         return hit[0]
 
     def bury(self, member: Member) -> None:

@@ -10,7 +10,7 @@ import itertools
 import sqlite3
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +43,7 @@ VALUES (:kind, :process, :section, :resource, :fence, :asked, :at, :left, NULL)
 """
 _INSIDE = """
 SELECT * FROM history AS row WHERE kind IN ('enter', 'work') AND accepted AND at + left > ? AND number =
-  (SELECT MAX(number) FROM history WHERE section = row.section) ORDER BY number DESC LIMIT 1
+  (SELECT MAX(number) FROM history WHERE section = row.section) ORDER BY number DESC
 """
 
 
@@ -114,16 +114,15 @@ class Register:
         return {str(process) for (process,) in self._file.execute(wanted, (after,))}
 
     def hold(self, act: Callable[[Row], bool]) -> Row | None:
-        """Call `act` with the last row of somebody who is inside and cannot leave meanwhile, as the register is closed.
+        """Call `act` with the last row of each who is inside and cannot leave meanwhile, as the register is closed.
 
-        Returns that row if there was one and `act` returned true. A process that `act` stops or kills was not
-        in the middle of a row.
+        Goes on until `act` returns true, and returns that row. A process that `act` stops or kills was not in the
+        middle of a row.
         """
         self._file.execute("BEGIN IMMEDIATE")
         try:
-            found = self._file.execute(_INSIDE, (time.monotonic(),)).fetchone()
-            row = _row(found) if found else None
-            return row if row is not None and act(row) else None
+            inside = self._file.execute(_INSIDE, (time.monotonic(),)).fetchall()
+            return next((row for row in map(_row, inside) if act(row)), None)
         finally:
             self._file.execute("COMMIT")
 
@@ -132,9 +131,9 @@ def _values(row: Row) -> dict[str, object]:
     return {name: getattr(row, name) for name in Row.__slots__}
 
 
-def _row(values: tuple[object, ...]) -> Row:
-    *most, accepted = values
-    return Row(*most, None if accepted is None else bool(accepted))  # type: ignore[arg-type]
+def _row(values: tuple[Any, ...]) -> Row:
+    accepted = values[-1]
+    return Row(*values[:-1], accepted if accepted is None else bool(accepted))
 
 
 @dataclass(frozen=True, slots=True)
