@@ -132,8 +132,8 @@ def _values(row: Row) -> dict[str, object]:
 
 
 def _row(values: tuple[Any, ...]) -> Row:
-    accepted = values[-1]
-    return Row(*values[:-1], accepted if accepted is None else bool(accepted))
+    told = dict(zip(Row.__slots__, values, strict=True))
+    return Row(**told | {"accepted": None if told["accepted"] is None else bool(told["accepted"])})
 
 
 @dataclass(frozen=True, slots=True)
