@@ -37,6 +37,13 @@ def driver(kit: SyncKit, face: Face) -> Any:
     return perform
 
 
+@pytest.fixture
+def own_sentinels(pytestconfig: pytest.Config) -> Iterator[Sentinels]:
+    """A primary, a replica and sentinels for this test alone."""
+    with Sentinels(pytestconfig.getoption("server")) as started:
+        yield started
+
+
 @pytest.fixture(autouse=True)
 def no_key_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """The check of the house, on every node."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -24,13 +23,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def place(sentinels: Sentinels) -> Sentinels:
     return sentinels
-
-
-@pytest.fixture
-def own_sentinels(pytestconfig: pytest.Config) -> Iterator[Sentinels]:
-    """A primary, a replica and sentinels for this test alone."""
-    with Sentinels(pytestconfig.getoption("server")) as started:
-        yield started
 
 
 async def test_a_failover_under_load_is_survived(own_sentinels, face, namespace):
