@@ -98,6 +98,8 @@ class Grant:
 def ask_flow(grant: Grant) -> Flow[LockError | None]:
     """Become the holder, or learn who is: returns None, or the error that says so."""
     reply = yield _ask(grant, stay=False)
+    if _late(grant, reply):
+        reply = yield _ask(grant, stay=False)
     return None if _given(grant, reply) else _busy(grant, reply)
 
 
@@ -113,6 +115,8 @@ def wait_flow(grant: Grant, wait: float, seat: Seat) -> Flow[LockError | None]:
         pause = BEAT
         try:
             reply = yield _ask(grant, stay=staying)
+            if _late(grant, reply):
+                reply = yield _ask(grant, stay=staying)
             if _given(grant, reply):
                 return None
             if not staying:
@@ -136,10 +140,17 @@ def _terms(ttl_ms: int, stay_ms: int, inbox: str, _process: int) -> Packed:
     return Packed((ttl_ms, stay_ms, owner(), inbox))
 
 
+def _late(grant: Grant, reply: Sequence[Any]) -> bool:
+    """Whether a lease was over before this process heard of it: it is asked for again, if it is still its own."""
+    return bool(reply[0] == b"ok" and grant.expires_in == 0.0)
+
+
 def _given(grant: Grant, reply: Sequence[Any]) -> bool:
     if reply[0] != b"ok":
         return False
     grant.fence, grant.lock_key = reply[1], grant.keys.locks[reply[2] - 1]
+    if grant.expires_in == 0.0:
+        grant.lose("the answer came after it had expired")
     return True
 
 

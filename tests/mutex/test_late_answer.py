@@ -1,0 +1,77 @@
+"""An answer that comes when its lease is over already: somebody else may be inside, so it lets nobody in."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from sync_kit import LockError, LockLostError, Mutex, SyncKit
+from tests.mutex.tools import eventually, locks
+
+pytestmark = pytest.mark.anyio
+
+TTL, DELAY = 0.2, 0.4
+
+
+@pytest.fixture
+async def far(proxy, namespace):
+    """A mutex behind the proxy, connected."""
+    async with SyncKit(proxy.url, namespace=namespace) as kit:
+        yield Mutex("reports", ttl=TTL, kit=kit)
+    await anyio.to_thread.run_sync(kit.close)
+
+
+async def connect(mutex, face):
+    """So that the next call is one exchange."""
+    for wait in (1, 0):
+        assert await face(await face(mutex).acquire("warm", wait=wait)).release()
+
+
+async def test_who_does_not_wait_is_told_that_it_is_busy(far, kit, face, proxy, client):
+    await connect(far, face)
+    near = face(Mutex("reports", ttl=5, wait=5, kit=kit))
+    ended: list[type] = []
+
+    async def ask():
+        with pytest.raises(LockError) as info:
+            async with face(far).lock("a", wait=0) as lease:
+                ended.append(type(lease))
+        ended.append(info.type)
+
+    async with anyio.create_task_group() as group:
+        proxy.delay = DELAY
+        group.start_soon(ask)
+        await eventually(lambda: locks(client), 3)
+        proxy.delay = 0.0
+        async with near.lock("a"):  # when the lease of the other one is over, and before it hears of it
+            assert ended == []
+            await eventually(lambda: ended, 3)
+    assert ended == [LockError]
+
+
+async def test_who_waits_waits_on(far, kit, face, proxy, client):
+    await connect(far, face)
+    near, entered = face(Mutex("reports", ttl=5, wait=5, kit=kit)), []
+
+    async def ask():
+        async with face(far).lock("a", wait=10) as lease:
+            entered.append((lease.fence, lease.expires_in > 0))
+
+    async with anyio.create_task_group() as group:
+        proxy.delay = DELAY
+        group.start_soon(ask)
+        await eventually(lambda: locks(client), 3)
+        proxy.delay = 0.0
+        async with near.lock("a") as lease:
+            await anyio.sleep(2 * DELAY)
+            assert entered == []
+    assert entered == [(lease.fence + 1, True)]
+
+
+async def test_when_no_answer_comes_in_time_the_lease_is_lost_from_the_start(far, face, proxy):
+    """A network that is slower than the ttl."""
+    await connect(far, face)
+    proxy.delay = DELAY
+    with pytest.raises(LockLostError, match="the answer came"):
+        async with face(far).lock("a", wait=0) as lease:
+            assert lease.lost
