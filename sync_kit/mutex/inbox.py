@@ -34,6 +34,7 @@ log = logging.getLogger("sync_kit")
 
 STAY = Script.load(__name__, "stay")
 BATCH = 100
+AGAIN = 0.02
 LINGER = 3.0
 """Seconds that an inbox is read when nobody waits: the next waiter need not connect again."""
 
@@ -99,7 +100,7 @@ class Inbox(ABC):
         self.seats: dict[str, Seat] = {}
         self._site = site
         self._reading = False
-        self._failing = False
+        self._failures = 0
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -136,7 +137,7 @@ class Inbox(ABC):
                 if time.monotonic() >= beat:
                     beat = time.monotonic() + BEAT
                     yield from self._stay()
-                self._failing = False
+                self._failures = 0
             except SyncKitError as error:
                 yield Sleep(self._failed(error))
             if self.seats:
@@ -153,11 +154,16 @@ class Inbox(ABC):
         self._call_all()
 
     def _failed(self, error: SyncKitError) -> float:
-        """Let everybody ask, who will then find out for himself; returns when to go on."""
-        if self.seats and not self._failing:
-            log.warning("%r cannot be called to their turn, and ask every %.0f s themselves: %s", self, BEAT, error)
-        self._failing = True
+        """Let everybody ask, who will then find out for himself; returns when to go on.
+
+        At once when it went well before: perhaps only this connection broke.
+        """
+        self._failures += 1
         self._call_all()
+        if self._failures == 1:
+            return AGAIN
+        if self.seats and self._failures == 2:
+            log.warning("%r cannot be called to their turn, and ask every %.0f s themselves: %s", self, BEAT, error)
         return BEAT
 
     def _call_all(self) -> None:

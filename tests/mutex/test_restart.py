@@ -10,10 +10,12 @@ import pytest
 from sync_kit import Mutex, SyncKit
 from tests.mutex.scene import Scene
 from tests.mutex.tools import eventually
+from tests.support.ticks import Ticks
 
 pytestmark = pytest.mark.anyio
 
 TTL = 0.9
+elapsed = Ticks().elapsed
 
 
 @pytest.fixture
@@ -107,3 +109,30 @@ async def test_scripts_that_are_forgotten_again_and_again_stop_nobody(kit, face,
         ended.set()
     history.check(31)
     assert flushes > 50
+
+
+async def test_who_waits_on_a_connection_that_was_cut_is_called_as_soon_as_anybody(proxy, kit, face, namespace, client):
+    """What reads the calls connects again at once: only when that fails too does it wait for a beat."""
+    held = face(await face(Mutex("reports", kit=kit)).acquire("a"))
+    entered: list[float] = []
+    async with SyncKit(proxy.url, namespace=namespace) as far:
+
+        async def wait():
+            async with face(Mutex("reports", wait=20, kit=far)).lock("a"):
+                entered.append(elapsed())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await eventually(lambda: client.keys("*:line:*"), 2)
+            await eventually(lambda: read_by(client), 2)
+            await anyio.to_thread.run_sync(proxy.cut)
+            await eventually(lambda: read_by(client), 0.6)
+            await held.release()
+            released = elapsed()
+        assert entered[0] - released < 0.3
+    await anyio.to_thread.run_sync(far.close)
+
+
+def read_by(client):
+    """Whether a connection waits for calls."""
+    return any(each["cmd"] == "blpop" and "b" in each["flags"] for each in client.client_list())
