@@ -208,6 +208,26 @@ async def test_a_dead_waiter_at_the_head_costs_at_most_its_liveness(mutex, serve
     await eventually(lambda: locks(client) == [], LIVENESS + 0.5)
 
 
+async def test_several_dead_waiters_cost_no_more_than_one(mutex, face, client):
+    """Who releases passes over those who are known to be dead, wherever they stand."""
+    held = await taken(mutex)
+    entered = []
+
+    async def wait():
+        async with face(mutex).lock("a", wait=20):
+            entered.append(elapsed())
+
+    async with anyio.create_task_group() as group:
+        for number in range(1, 5):
+            group.start_soon(wait)
+            await eventually(functools.partial(stand, client, 2 * number - 1), 2)
+            client.rpush(client.keys("*:line:*")[0], f"dead{number} nowhere")
+        await held.release()
+        released = elapsed()
+    assert entered[-1] - released < 0.5
+    await eventually(lambda: waiting(client) == 0, LIVENESS + 0.5)
+
+
 async def test_a_line_of_dead_waiters_is_forgotten(mutex, server, namespace, client):
     """Nobody is left to say who is alive: the line expires."""
     held = await taken(mutex)
