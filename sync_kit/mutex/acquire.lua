@@ -32,7 +32,9 @@ if before and ((before < free) or stay == '0') then
 end
 
 if (before or waiters) < free then
-  local number = redis.call('INCR', fence)
+  -- a server that has lost the counter goes on with its clock, which is ahead of what was given before
+  local number = math.max(redis.call('INCR', fence), time[1] * 1000000 + time[2])
+  redis.call('SET', fence, string.format('%.0f', number))
   redis.call('SET', KEYS[vacant], string.format('%.0f %s %.0f %s', number, token, now, owner), 'PX', ttl)
   return {'ok', number, vacant - 3}
 end

@@ -43,6 +43,7 @@ async def test_after_a_restart_without_its_data_the_holder_is_told_and_the_waite
     server = own_server()
     played = await scene(server, lambda _: restart(server), ttl=3)
     assert played.lost_at is not None
+    assert played.entered[0][1] > played.lease.fence, "what the lock protects refuses the older holder, not the newer"
 
 
 async def test_an_outage_that_is_longer_than_the_lease_ends_the_block_meanwhile(own_server, scene):

@@ -440,7 +440,7 @@ async def test_who_waits_sits_an_outage_out(own_server, face, namespace):
             await anyio.to_thread.run_sync(server.kill)
             await anyio.sleep(1.5)
             await anyio.to_thread.run_sync(server.start)
-        assert entered == [1]
+        assert len(entered) == 1
     await anyio.to_thread.run_sync(kit.close)
 
 
