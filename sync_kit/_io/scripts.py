@@ -7,7 +7,8 @@ The header is the contract between Python and Lua::
     -- ARGV: limit window_ms cost
     -- returns: ok|limited, remaining, retry_after_ms
 
-`...` at the end of KEYS or ARGV says that the names after the last `;` repeat as a group.
+`...` at the end of KEYS or ARGV says that the names after the last `;` repeat as a group. `-- uses: line` behind
+the header stands for the text of `line.lua`: functions that scripts of one folder share.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from importlib.abc import Traversable
 
 _HEADER = re.compile(r"-- (?P<name>\w+): .+\n(?:--  .*\n)*-- KEYS:(?P<keys>.*)\n-- ARGV:(?P<args>.*)\n-- returns: .+\n")
+_USES = re.compile(r"^-- uses: (\w+)\n", re.MULTILINE)
 
 Arg = str | bytes | int
 
@@ -87,8 +90,7 @@ class Script:
     @classmethod
     def load(cls, module: str, name: str) -> Script:
         """Read `name`.lua from the folder of `module` (a module's `__name__`)."""
-        package = module.rpartition(".")[0]
-        return cls(name, resources.files(package).joinpath(f"{name}.lua").read_text("utf-8"))
+        return cls(name, source(resources.files(module.rpartition(".")[0]), name))
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
@@ -117,6 +119,12 @@ class Script:
         if len(self._heads) < 64:
             self._heads[shape] = head
         return head
+
+
+def source(folder: Traversable, name: str) -> str:
+    """The text of `name`.lua, with what it uses in the place of the line that says so."""
+    text = folder.joinpath(f"{name}.lua").read_text("utf-8")
+    return _USES.sub(lambda match: folder.joinpath(f"{match[1]}.lua").read_text("utf-8"), text)
 
 
 def _bulk(parts: Sequence[Arg]) -> bytes:

@@ -2,6 +2,7 @@
 -- KEYS: fence line alive; lock ...
 -- ARGV: token ttl_ms stay_ms owner inbox
 -- returns: ok, fence, number of the lock | busy, expires_in_ms, owner (empty: others are waiting), waiters before
+-- uses: line
 
 local fence, line, alive = unpack(KEYS)
 local token, ttl, stay, owner, inbox = unpack(ARGV)
@@ -21,10 +22,14 @@ for i = 4, #KEYS do
   end
 end
 
-local waiters = redis.call('LLEN', line)
-local before = waiters > 0 and redis.call('LPOS', line, place)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now, time = clock()
+local waiters, before = redis.call('LLEN', line), false
+if waiters > 0 then
+  before = redis.call('LPOS', line, place)
+  if before and stay ~= '0' then redis.call('ZADD', alive, now + stay, token) end
+  local dead = bury(line, alive, now)
+  waiters, before = waiters - dead, before and before - dead
+end
 
 if before and ((before < free) or stay == '0') then
   redis.call('LREM', line, 1, place)

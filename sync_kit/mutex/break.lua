@@ -1,10 +1,11 @@
 -- break: end leases of one resource whoever holds them, all (fence 0) or the one with that fence; and call who is next
--- KEYS: line; lock ...
+-- KEYS: line alive; lock ...
 -- ARGV: fence
 -- returns: ok, then fence, owner for each broken lease
+-- uses: line
 
 local answer, free = {'ok'}, 0
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local held = redis.call('GET', KEYS[i])
   local fence, owner = string.match(held or '', '^(%d+) %S+ %d+ (.+)$')
   if held and not fence then return redis.error_reply('WRONGTYPE not a lock: ' .. KEYS[i]) end
@@ -15,9 +16,6 @@ for i = 2, #KEYS do
   if not held then free = free + 1 end
 end
 
-for _, place in ipairs(free > 0 and redis.call('LRANGE', KEYS[1], 0, free - 1) or {}) do
-  local token, inbox = string.match(place, '^(%S+) (.+)$')
-  redis.call('RPUSH', inbox, token)
-  redis.call('PEXPIRE', inbox, 3000)
-end
+bury(KEYS[1], KEYS[2], (clock()))
+summon(KEYS[1], free)
 return answer

@@ -55,8 +55,7 @@ def look_flow(site: Site, resource: str) -> Flow[tuple[Holder, ...]]:
 
 def break_flow(site: Site, resource: str, fence: int | None) -> Flow[bool]:
     """End leases whoever holds them; returns whether there were any. The next call of their holders finds out."""
-    keys = (site.keys(resource).line, *site.keys(resource).locks)
-    _, *broken = yield Eval(BREAK, keys, (fence or 0,), deadline=CALL_LIMIT)
+    _, *broken = yield Eval(BREAK, site.keys(resource).release, (fence or 0,), deadline=CALL_LIMIT)
     for number, owner in zip(broken[::2], broken[1::2], strict=True):
         holder = owner.decode("utf-8", "replace")
         log.warning("the lease on %r of %s, held by %s with fence %d, was broken", resource, site, holder, number)

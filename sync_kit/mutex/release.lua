@@ -2,6 +2,7 @@
 -- KEYS: line alive; lock ...
 -- ARGV: token inbox
 -- returns: ok | lost
+-- uses: line
 
 local line, alive = unpack(KEYS)
 local answer, free = 'lost', 0
@@ -19,21 +20,6 @@ if answer == 'lost' then
   redis.call('LREM', line, 1, ARGV[1] .. ' ' .. ARGV[2])
   redis.call('ZREM', alive, ARGV[1])
 end
-if free == 0 then return {answer} end
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for _ = 1, 100 do
-  local place = redis.call('LINDEX', line, 0)
-  local token = place and string.match(place, '^%S+')
-  if not token or tonumber(redis.call('ZSCORE', alive, token) or 0) > now then break end
-  redis.call('LPOP', line)
-  redis.call('ZREM', alive, token)
-end
-
-for _, place in ipairs(redis.call('LRANGE', line, 0, free - 1)) do
-  local token, inbox = string.match(place, '^(%S+) (.+)$')
-  redis.call('RPUSH', inbox, token)
-  redis.call('PEXPIRE', inbox, 3000)
-end
+bury(line, alive, (clock()))
+summon(line, free)
 return {answer}

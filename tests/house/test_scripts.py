@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sync_kit._io.scripts import Names, Script
-from tests.support.lua import ROOT, complaints, scripts
+from tests.support.lua import ROOT, complaints, libraries, scripts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +93,15 @@ def test_it_looks_at_no_key_that_it_was_not_given(path):
 @every_script
 def test_it_leaves_user_payloads_alone(path):
     assert "cjson" not in code_of(path)
+
+
+def test_libraries_are_used_and_follow_the_same_rules():
+    for path in libraries():
+        users = [script for script in scripts() if script.parent == path.parent and script.stem != path.stem]
+        assert any(f"-- uses: {path.stem}\n" in script.read_text(encoding="utf-8") for script in users), path
+        test_it_looks_at_no_key_that_it_was_not_given(path)
+        test_it_leaves_user_payloads_alone(path)
+        assert not indexes(code_of(path), "KEYS") | indexes(code_of(path), "ARGV")
 
 
 def test_every_script_compiles_on_this_server(server):

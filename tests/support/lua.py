@@ -7,13 +7,23 @@ from pathlib import Path
 
 import redis
 
+from sync_kit._io.scripts import source
 from tests.support.servers import Server, ServerNotFoundError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def scripts() -> list[Path]:
-    """Every Lua file of the packages."""
+    """Every Lua file of the packages but those that others use."""
+    return [path for path in _files() if "-- KEYS:" in path.read_text(encoding="utf-8")]
+
+
+def libraries() -> list[Path]:
+    """The Lua files that others use."""
+    return [path for path in _files() if path not in scripts()]
+
+
+def _files() -> list[Path]:
     return sorted(path for package in ROOT.glob("sync_kit*") for path in package.rglob("*.lua"))
 
 
@@ -22,7 +32,7 @@ def complaints(server: Server) -> list[str]:
     client, found = server.client(), []
     for path in scripts():
         try:
-            client.script_load(path.read_text(encoding="utf-8"))
+            client.script_load(source(path.parent, path.stem))
         except redis.ResponseError as error:
             found.append(f"{path.relative_to(ROOT)}: {error}")
     return found
