@@ -123,16 +123,12 @@ class LockError(SyncKitError):
         expires_in: seconds until that lease ends unless it is renewed.
     """
 
-    def __init__(self, where: str, resource: str, holder: str, expires_in: float, *, nested: bool = False) -> None:
+    def __init__(self, where: str, resource: str, holder: str, expires_in: float, *, said: str | None = None) -> None:
         self.resource = resource
         self.holder = holder
         self.expires_in = expires_in
-        who = f"is held by {holder} for another {expires_in:.3f} s unless renewed"
-        advice = "try again later or pass a longer wait="
-        if nested:
-            who = "is held by this very task, which would wait for itself"
-            advice = "use the lease that it has, or leave that block first"
-        super().__init__(f"{_short(resource)} of {where} {who}: {advice}")
+        why = said or f"is held by {holder} for another {expires_in:.3f} s unless renewed"
+        super().__init__(f"{_short(resource)} of {where} {why}: try again later or pass a longer wait=")
 
 
 class LockLostError(SyncKitError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from sync_kit._io import settings
+from sync_kit._io.cluster import Cluster
 from sync_kit._io.drivers import async_driver, blocking_driver
 from sync_kit._io.keys import encode_part
 from sync_kit._io.loops import Loop, current_token
@@ -145,6 +146,11 @@ class SyncKit:
         return self.home().driver
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether keys live on several nodes, by their tags. For the rooms of sync_kit itself."""
+        return isinstance(self._address, Cluster)
+
+    @property
     def thread_driver(self) -> BlockingDriver:
         """The blocking driver, for threads of sync_kit itself."""
         return self._blocking
@@ -155,10 +161,11 @@ class SyncKit:
         return self._blocking.run(flow)
 
     def refuse_in_loop(self, verb: str) -> None:
-        """Raise `ConfigurationError` inside a running event loop: `verb` is what to await there."""
+        """Raise `ConfigurationError` inside a running event loop: `verb` is what to write there."""
         if current_token() is not None:
+            there = verb if verb.startswith("async ") else f"await {verb}"
             raise ConfigurationError(
-                f"a blocking call inside a running event loop would stop it: use `await {verb}` instead"
+                f"a blocking call inside a running event loop would stop it: use `{there}` instead"
             )
 
     def _bind(self, token: Any) -> Home:

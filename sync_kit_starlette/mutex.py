@@ -57,13 +57,16 @@ def exclusive(
         _refuse_unknown_placeholders(template, handler)
 
         async def step(request: Request, call: Callable[[], Awaitable[Any]]) -> Any:
+            guard = mutex.lock(template.fill(request.path_params))
             try:
-                async with mutex.lock(template.fill(request.path_params)):
+                async with guard:
                     response = await call()
-            except LockError as error:
-                return problem(409, "Conflict", "Somebody else is doing this right now.", error.expires_in)
-            except LockLostError:
-                return problem(503, "Service Unavailable", "The lock was lost while this was being done.")
+            except (LockError, LockLostError) as error:
+                if error is guard.busy:
+                    return problem(409, "Conflict", "Somebody else is doing this right now.", guard.busy.expires_in)
+                if error is guard.loss:
+                    return problem(503, "Service Unavailable", "The lock was lost while this was being done.")
+                raise  # the handler's own
             return response
 
         return around(handler, step)

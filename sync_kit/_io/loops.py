@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 import time
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+log = logging.getLogger("sync_kit")
+
 BEAT = 1.0
+LATE = 2.0
+"""Seconds without a turn of the loop after which it is reported."""
 
 
 def current_token() -> Any:
@@ -43,12 +48,12 @@ class Loop:
     """One event loop, seen from threads.
 
     `beat` is when the loop last ran (monotonic seconds). It is kept up while somebody `watch`es,
-    so that a thread can tell a busy loop from a dead one.
+    so that a thread can tell a busy loop from a dead one. A beat that comes late is reported.
     """
 
     def __init__(self, token: Any) -> None:
         self._token = token
-        self._watchers = 0
+        self._watchers: dict[object, None] = {}
         self._beating = False
         self.beat = time.monotonic()
 
@@ -78,17 +83,23 @@ class Loop:
         except RuntimeError:
             return  # the loop is closed: whatever it owned has ended with it
 
-    def watch(self) -> None:
-        """Keep `beat` up to date until `unwatch`. Call on the loop."""
-        self._watchers += 1
+    def watch(self, watcher: object) -> None:
+        """Keep `beat` up to date until `unwatch`. Call on the loop. The text of `watcher` says what is at stake."""
+        self._watchers[watcher] = None
         self.beat = time.monotonic()
         if not self._beating:
             self._beating = True
             self._start()
 
-    def unwatch(self) -> None:
-        """Undo one `watch`."""
-        self._watchers -= 1
+    def unwatch(self, watcher: object) -> None:
+        """Undo `watch`. Call on the loop, or when it has ended."""
+        self._watchers.pop(watcher, None)
+
+    def _beat(self) -> None:
+        late, self.beat = time.monotonic() - self.beat - BEAT, time.monotonic()
+        if late > LATE and self._watchers:
+            some = [*map(str, list(self._watchers)[:3]), *(["..."] if len(self._watchers) > 3 else [])]
+            log.warning("an event loop did not run for %.1f s, and what it holds was kept: %s", late, ", ".join(some))
 
     def _start(self) -> None:
         if self.is_asyncio:
@@ -97,7 +108,7 @@ class Loop:
             sys.modules["trio"].lowlevel.spawn_system_task(self._trio_pulse, name="sync_kit beat")
 
     def _pulse(self) -> None:
-        self.beat = time.monotonic()
+        self._beat()
         if self._watchers:
             self._token.call_later(BEAT, self._pulse)
         else:
@@ -107,5 +118,5 @@ class Loop:
         trio = sys.modules["trio"]
         while self._watchers:
             await trio.sleep(BEAT)
-            self.beat = time.monotonic()
+            self._beat()
         self._beating = False

@@ -41,13 +41,13 @@ class JobRenewal:
 
     def start(self) -> None:
         """Begin to renew. Call on the loop."""
-        self._loop.watch()
+        self._loop.watch(self)
         renewals.add(self)
 
     def stop(self) -> None:
         """Stop to renew. Call on the loop."""
         renewals.remove(self)
-        self._loop.unwatch()
+        self._loop.unwatch(self)
 
     def hold(self, run: Run) -> None:
         """Renew the lease of `run` from now on."""

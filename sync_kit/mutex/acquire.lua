@@ -1,11 +1,11 @@
 -- acquire: become a holder of a resource; if that is not possible, wait in its line or leave it
 -- KEYS: fence line alive; lock ...
--- ARGV: token ttl_ms stay_ms owner inbox
+-- ARGV: token ttl_ms stays owner inbox
 -- returns: ok, fence, number of the lock | busy, expires_in_ms, owner (empty: others are waiting), waiters before
 -- uses: line
 
 local fence, line, alive = unpack(KEYS)
-local token, ttl, stay, owner, inbox = unpack(ARGV)
+local token, ttl, stays, owner, inbox = unpack(ARGV)
 local place = token .. ' ' .. inbox
 local free, vacant, held = 0, nil, {}
 for i = 4, #KEYS do
@@ -26,12 +26,12 @@ local now, time = clock()
 local waiters, before = redis.call('LLEN', line), false
 if waiters > 0 then
   before = redis.call('LPOS', line, place)
-  if before and stay ~= '0' then redis.call('ZADD', alive, now + stay, token) end
+  if before and stays == '1' then live(line, alive, token, now) end
   local dead = bury(line, alive, now)
   waiters, before = waiters - dead, before and before - dead
 end
 
-if before and ((before < free) or stay == '0') then
+if before and (before < free or stays == '0') then
   redis.call('LREM', line, 1, place)
   redis.call('ZREM', alive, token)
 end
@@ -44,11 +44,9 @@ if (before or waiters) < free then
   return {'ok', number, vacant - 3}
 end
 
-if stay ~= '0' then
+if stays == '1' then
   if not before then redis.call('RPUSH', line, place) end
-  redis.call('ZADD', alive, now + stay, token)
-  redis.call('PEXPIRE', line, stay + 1000)
-  redis.call('PEXPIRE', alive, stay + 1000)
+  live(line, alive, token, now)
 end
 
 local soonest, holder = 0, ''

@@ -4,16 +4,23 @@
 -- returns: ok, then fence, owner for each broken lease
 -- uses: line
 
-local answer, free = {'ok'}, 0
+local answer, held = {'ok'}, {}
 for i = 3, #KEYS do
-  local held = redis.call('GET', KEYS[i])
-  local fence, owner = string.match(held or '', '^(%d+) %S+ %d+ (.+)$')
-  if held and not fence then return redis.error_reply('WRONGTYPE not a lock: ' .. KEYS[i]) end
-  if held and (ARGV[1] == '0' or ARGV[1] == fence) then
-    redis.call('UNLINK', KEYS[i])
-    answer[#answer + 1], answer[#answer + 2], held = tonumber(fence), owner, false
+  held[i] = redis.call('GET', KEYS[i])
+  if held[i] and not string.match(held[i], '^%d+ %S+ %d+ .') then
+    return redis.error_reply('WRONGTYPE not a lock: ' .. KEYS[i])
   end
-  if not held then free = free + 1 end
+end
+
+local free = 0
+for i = 3, #KEYS do
+  local fence, owner = string.match(held[i] or '', '^(%d+) %S+ %d+ (.+)$')
+  local meant = fence and (ARGV[1] == '0' or ARGV[1] == fence)
+  if meant then
+    redis.call('UNLINK', KEYS[i])
+    answer[#answer + 1], answer[#answer + 2] = tonumber(fence), owner
+  end
+  if meant or not fence then free = free + 1 end
 end
 
 bury(KEYS[1], KEYS[2], (clock()))

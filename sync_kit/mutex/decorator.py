@@ -53,10 +53,12 @@ def decorator(
     life = None if ttl is None else seconds("ttl", ttl, least=LEAST_TTL)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        if isinstance(function, classmethod):
+            raise ConfigurationError("write @exclusive(...) below @classmethod: it decorates the function")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{_name(function)} is a generator: hold the lock inside it, with `lock(...)`")
         name_of = _filled(template, function)
-        around = _async if inspect.iscoroutinefunction(function) else _blocking
+        around = _async if _is_async(function) else _blocking
         return around(verbs, function, lambda *call: {"resource": name_of(*call), "ttl": life, "wait": waiting}, skips)
 
     return decorate
@@ -72,7 +74,7 @@ def _filled(template: KeyTemplate, function: Callable[..., Any]) -> NameOf:
     def name_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return template.fill({**bound.arguments, **bound.arguments.get(rest or "", {})})
+        return template.fill({**bound.arguments.get(rest or "", {}), **bound.arguments})
 
     return name_of
 
@@ -100,13 +102,29 @@ def _blocking(
         guard = verbs.blocking.lock(**options(args, kwargs))
         try:
             with guard:
-                return function(*args, **kwargs)
+                return _done(function, function(*args, **kwargs))
         except LockError as error:
             if error is not guard.busy or not skips:
                 raise
             return None
 
     return exclusive
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))  # or an object whose calls are
+
+
+def _done(function: Callable[..., Any], result: Any) -> Any:
+    """What a plain function returned, unless its work is still to be awaited: nothing would be held then."""
+    if not inspect.isawaitable(result):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()
+    raise ConfigurationError(
+        f"{_name(function)} is not async and returned something to await, which would run without the lock: "
+        "decorate the async function itself"
+    )
 
 
 def _name(function: Any) -> str:

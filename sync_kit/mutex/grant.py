@@ -26,9 +26,8 @@ EXTEND = Script.load(__name__, "extend")
 RELEASE = Script.load(__name__, "release")
 
 CALL_LIMIT = 2.0
-STAY_MS = 2000
-"""A waiter that has not been heard of for this long is taken for dead. It is heard of every `BEAT` seconds."""
 BEAT = 1.0
+"""Seconds between two signs of life of a waiter; without one for two of them it is taken for dead (`line.lua`)."""
 LONG = 3600.0
 ROUNDING_MS = 2
 """The server tells and counts in whole milliseconds: a key is there for one more than it says."""
@@ -44,12 +43,12 @@ class Grant:
         "ended",
         "expires_at",
         "fence",
-        "hogged",
         "inbox",
         "keys",
         "lock_key",
         "loop",
         "lost",
+        "process",
         "renewal",
         "resource",
         "site",
@@ -67,15 +66,18 @@ class Grant:
         self.lock_key = self.keys.locks[0]
         self.token = new_token()
         self.inbox = NOWHERE
+        self.process = os.getpid()
         self.fence = 0
         self.expires_at = 0.0
         self.ended = False
-        self.hogged = False
         self.lost: str | None = None
         self.loop: Loop | None = None
         self.renewal: LeaseRenewal | None = None
         self.task: object = None
         self.when_lost: Callable[[], object] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.resource!r} of {self.site}"
 
     @property
     def expires_in(self) -> float:
@@ -123,21 +125,21 @@ def wait_flow(grant: Grant, wait: float, seat: Seat) -> Flow[LockError | None]:
                 return _busy(grant, reply)
             pause = LONG if reply[3] else (reply[1] + ROUNDING_MS) / 1000
         except Unavailable:
-            if not (staying and least):
+            if not (least and time.monotonic() < until):
                 raise
         yield seat.wait(min(until - time.monotonic(), max(least, pause)))
         least = BEAT
 
 
 def _ask(grant: Grant, *, stay: bool) -> Eval:
-    terms = _terms(round(grant.ttl * 1000), STAY_MS if stay else 0, grant.inbox, os.getpid())
+    terms = _terms(round(grant.ttl * 1000), int(stay), grant.inbox, grant.process)
     grant.expires_at = time.monotonic() + grant.ttl
     return Eval(ACQUIRE, grant.keys.acquire, terms.after(grant.token), repeat=True)
 
 
 @functools.lru_cache(maxsize=500)
-def _terms(ttl_ms: int, stay_ms: int, inbox: str, _process: int) -> Packed:
-    return Packed((ttl_ms, stay_ms, owner(), inbox))
+def _terms(ttl_ms: int, stays: int, inbox: str, _process: int) -> Packed:
+    return Packed((ttl_ms, stays, owner(), inbox))
 
 
 def _late(grant: Grant, reply: Sequence[Any]) -> bool:
@@ -155,8 +157,9 @@ def _given(grant: Grant, reply: Sequence[Any]) -> bool:
 
 
 def _busy(grant: Grant, reply: Sequence[Any]) -> LockError:
-    holder = reply[2].decode("utf-8", "replace") or IN_LINE
-    return LockError(str(grant.site), grant.resource, holder, reply[1] / 1000)
+    holder = reply[2].decode("utf-8", "replace")
+    said = None if holder else "is free, but promised to the next in line"
+    return LockError(str(grant.site), grant.resource, holder or IN_LINE, reply[1] / 1000, said=said)
 
 
 def extend_flow(grants: Sequence[Grant], deadline: float) -> Flow[None]:

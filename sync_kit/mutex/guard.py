@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_kit.errors import ConfigurationError, LockError, SyncKitError
+from sync_kit.errors import ConfigurationError, LockError, LockLostError, SyncKitError
 from sync_kit.mutex.grant import Grant, ask_flow, release_flow, wait_flow
 from sync_kit.mutex.inbox import seat_here, seat_in_thread
-from sync_kit.mutex.lease import BlockingLease, Lease, lost_at_the_end, not_released, settle
+from sync_kit.mutex.lease import BlockingLease, Lease, give_back, lost_at_the_end, not_released
 from sync_kit.mutex.nesting import enter, leave, refuse_nested
 from sync_kit.mutex.renewal import renewal_of
 
@@ -30,29 +31,21 @@ async def take(grant: Grant, wait: float, *, renew: bool) -> Lease | LockError:
         else:
             busy = await home.driver.run(ask_flow(grant))
     except anyio.get_cancelled_exc_class():
-        await _give_back(grant)
+        await give_back(grant)
         raise
     if busy is not None:
         return busy
     if renew:
         grant.loop = home.loop
-        grant.loop.watch()
+        grant.loop.watch(grant)
         renewal_of(grant).hold(grant)
     return Lease(grant)
 
 
-async def _give_back(grant: Grant) -> None:
-    """Release what a cancelled call may have acquired; the cancellation goes on, whatever Redis says."""
-    try:
-        await settle(grant)
-    except SyncKitError as error:
-        log.warning("%r of %s may stay held until it expires: %s", grant.resource, grant.site, error)
-
-
-def take_blocking(grant: Grant, wait: float, *, renew: bool) -> BlockingLease | LockError:
+def take_blocking(grant: Grant, wait: float, *, renew: bool, verb: str) -> BlockingLease | LockError:
     """Acquire; an interruption (Ctrl-C, an exception of a signal handler) gives back what may have been acquired."""
     kit = grant.site.kit
-    kit.refuse_in_loop("mutex.lock(...)")
+    kit.refuse_in_loop(verb)
     try:
         if wait > 0:
             with seat_in_thread(grant) as seat:
@@ -72,11 +65,11 @@ def take_blocking(grant: Grant, wait: float, *, renew: bool) -> BlockingLease | 
 
 
 def _give_back_blocking(grant: Grant) -> None:
-    """The same for an interrupted one."""
+    """Release what an interrupted call may have acquired; the interruption goes on, whatever Redis says."""
     try:
         grant.site.kit.thread_driver.run(release_flow(grant))
     except SyncKitError as error:
-        log.warning("%r of %s may stay held until it expires: %s", grant.resource, grant.site, error)
+        log.warning("%s may stay held until it expires: %s", grant, error)
 
 
 class _Guard:
@@ -85,6 +78,7 @@ class _Guard:
         self._wait = wait
         self._used = False
         self.busy: LockError | None = None
+        self.loss: LockLostError | None = None
 
     def _use(self) -> None:
         """One grant is one token: whoever came in with it a second time would share the lease with the first."""
@@ -98,6 +92,14 @@ class _Guard:
     def _refused(self, busy: LockError) -> LockError:
         self.busy = busy
         return busy
+
+    def _over(self) -> bool:
+        """Whether there is nothing to release: it was released by hand, or the block was entered before a fork."""
+        return self._grant.ended or self._grant.process != os.getpid()
+
+    def _lost(self) -> LockLostError:
+        self.loss = self._grant.loss()
+        return self.loss
 
 
 class Guard(_Guard):
@@ -130,13 +132,13 @@ class Guard(_Guard):
         lost = await self._release()
         leave()
         if lost and (left is None or ours or isinstance(left, Exception)):
-            raise self._grant.loss() from (left if isinstance(left, Exception) else None)
+            raise self._lost() from (left if isinstance(left, Exception) else None)
         if left is not None and left is not error:
             raise left
 
     async def _release(self) -> bool:
-        if self._grant.ended:
-            return self._lease.lost  # released by hand inside the block
+        if self._over():
+            return self._lease.lost
         try:
             return lost_at_the_end(self._lease, await self._lease.release())
         except SyncKitError as error:
@@ -148,7 +150,7 @@ class BlockingGuard(_Guard):
 
     def __enter__(self) -> BlockingLease:
         self._use()
-        lease = take_blocking(self._grant, self._wait, renew=True)
+        lease = take_blocking(self._grant, self._wait, renew=True, verb="async with mutex.lock(...)")
         if isinstance(lease, LockError):
             raise self._refused(lease)
         self._lease = lease
@@ -161,11 +163,11 @@ class BlockingGuard(_Guard):
         lost = self._release()
         leave()
         if lost and (error is None or isinstance(error, Exception)):
-            raise self._grant.loss() from error
+            raise self._lost() from error
 
     def _release(self) -> bool:
-        if self._grant.ended:
-            return self._lease.lost  # released by hand inside the block
+        if self._over():
+            return self._lease.lost
         try:
             return lost_at_the_end(self._lease, self._lease.release())
         except SyncKitError as error:

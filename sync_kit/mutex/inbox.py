@@ -1,4 +1,4 @@
-"""Where the waiters of a process are called to their turn: one inbox, and one connection, for each mutex.
+"""Where the waiters of a process are called to their turn: one inbox, and one connection.
 
 A release sends the token of the next waiter to the inbox of its process. That is a hint: a waiter asks
 when it is called, and whatever is lost on the way is called again within a beat (see `stay.lua`).
@@ -17,7 +17,7 @@ import anyio
 from sync_kit._io.flow import Batch, Eval, Pop, Sleep, Wait
 from sync_kit._io.scripts import Script
 from sync_kit.errors import SyncKitError, Unavailable
-from sync_kit.mutex.grant import BEAT, STAY_MS
+from sync_kit.mutex.grant import BEAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sync_kit._io.flow import Flow
     from sync_kit._io.loops import Loop
-    from sync_kit.kit import Home
+    from sync_kit.kit import Home, SyncKit
     from sync_kit.mutex.grant import Grant
     from sync_kit.mutex.site import Site
 
@@ -53,6 +53,9 @@ class Seat:
         grant.inbox = inbox.key
         self.taken = False
 
+    def __str__(self) -> str:
+        return f"a waiter for {self.grant}"
+
     def __enter__(self) -> Self:
         self._inbox.seats[self.grant.token] = self
         return self
@@ -60,7 +63,7 @@ class Seat:
     def __exit__(self, *error: object) -> None:
         del self._inbox.seats[self.grant.token]
         if self.taken and self._loop is not None:
-            self._loop.unwatch()
+            self._loop.unwatch(self)
 
     @property
     def alive(self) -> bool:
@@ -72,7 +75,7 @@ class Seat:
         if not self.taken:
             self.taken = True
             if self._loop is not None:
-                self._loop.watch()
+                self._loop.watch(self)
         self._inbox.open()
         event = self._event = self._inbox.event(self._loop)
         if self._called:  # looked at after the event is in its place, and `call` does it the other way round
@@ -93,26 +96,23 @@ class Seat:
 
 
 class Inbox(ABC):
-    """The waiters of one site in one event loop, or in the threads of a process, and where they are called."""
+    """The waiters of one event loop, or of the threads of a process, and where they are called."""
 
-    def __init__(self, site: Site) -> None:
-        self.key = site.new_inbox_key()
+    def __init__(self, kit: SyncKit, key: str) -> None:
+        self.key = key
         self.seats: dict[str, Seat] = {}
-        self._site = site
-        self._reading = False
+        self._kit = kit
+        self._reader: object = None
         self._failures = 0
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"<waiters of {self._site}>"
+        self._lock = threading.RLock()
 
     @abstractmethod
     def event(self, loop: Loop | None) -> Any:
         """What a waiter waits for."""
 
     @abstractmethod
-    def _read(self) -> None:
-        """Begin to run `_serve`."""
+    def _read(self, reader: object) -> None:
+        """Begin to run `_serve`, and `_ended` at its end."""
 
     def _left(self) -> bool:
         """Whether the kit was closed since the inbox is read."""
@@ -120,10 +120,16 @@ class Inbox(ABC):
 
     def open(self) -> None:
         """See to it that the inbox is read. Raises `Unavailable` when the kit was closed meanwhile."""
+        reader = object()
         with self._lock:
-            if not self._reading:
-                self._reading = True
-                self._read()
+            if self._reader is not None:
+                return
+            self._reader = reader
+        try:
+            self._read(reader)
+        except BaseException:
+            self._ended(reader)
+            raise
 
     def _serve(self) -> Flow[None]:
         """Call whom a release names; every beat, say who is still here."""
@@ -145,12 +151,17 @@ class Inbox(ABC):
 
     def _stops(self, bored: float) -> bool:
         with self._lock:
-            self._reading = bool(self.seats) or (time.monotonic() < bored and not self._left())
-            return not self._reading
+            stops = not self.seats and (self._left() or time.monotonic() > bored)
+            if stops:
+                self._reader = None
+            return stops
 
-    def _ended(self) -> None:
-        """Nobody reads any more, perhaps because the kit was closed: whoever waits must look for himself."""
-        self._reading = False
+    def _ended(self, reader: object) -> None:
+        """This one does not read any more, perhaps because the kit was closed: whoever waits must look for himself."""
+        with self._lock:
+            if self._reader is not reader:
+                return
+            self._reader = None
         self._call_all()
 
     def _failed(self, error: SyncKitError) -> float:
@@ -163,7 +174,7 @@ class Inbox(ABC):
         if self._failures == 1:
             return AGAIN
         if self.seats and self._failures == 2:
-            log.warning("%r cannot be called to their turn, and ask every %.0f s themselves: %s", self, BEAT, error)
+            log.warning("who waits cannot be called to its turn, and asks every %.0f s itself: %s", BEAT, error)
         return BEAT
 
     def _call_all(self) -> None:
@@ -190,17 +201,15 @@ def _calls(seats: list[Seat]) -> Iterator[tuple[Eval, list[Seat]]]:
     for waiting in lines.values():
         for start in range(0, len(waiting), BATCH):
             some = waiting[start : start + BATCH]
-            yield (
-                Eval(STAY, some[0].grant.keys.release, (STAY_MS, *[seat.grant.token for seat in some]), repeat=True),
-                some,
-            )
+            tokens = [seat.grant.token for seat in some]
+            yield Eval(STAY, some[0].grant.keys.release, tokens, repeat=True), some
 
 
 class LoopInbox(Inbox):
     """Of an asyncio loop: read by a task of the loop."""
 
-    def __init__(self, site: Site, home: Home) -> None:
-        super().__init__(site)
+    def __init__(self, home: Home, kit: SyncKit, key: str) -> None:
+        super().__init__(kit, key)
         self._home = home
 
     def event(self, loop: Loop | None) -> Any:  # noqa: ARG002
@@ -210,41 +219,42 @@ class LoopInbox(Inbox):
     def open(self) -> None:
         """See `Inbox`."""
         if self._home.closed:
-            raise Unavailable(f"the kit was closed while {self._site} was waited for, which was not acquired")
+            raise Unavailable("the kit was closed while a resource was waited for, which was not acquired")
         super().open()
 
-    def _read(self) -> None:
-        self._home.spawn(self._run())
+    def _read(self, reader: object) -> None:
+        self._home.spawn(self._run(reader))
 
-    async def _run(self) -> None:
+    async def _run(self, reader: object) -> None:
         try:
             await self._home.driver.run(self._serve())
         finally:
-            self._ended()
+            self._ended(reader)
 
 
 class ThreadInbox(Inbox):
     """Of the threads of a process, and of its trio loops: read by a daemon thread."""
 
+    _closings = 0
+
     def event(self, loop: Loop | None) -> Any:
         """See `Inbox`."""
         return threading.Event() if loop is None else anyio.Event()
 
-    def _read(self) -> None:
-        threading.Thread(target=self._run, name="sync-kit-inbox", daemon=True).start()
+    def _read(self, reader: object) -> None:
+        self._closings = self._kit.closings
+        threading.Thread(target=self._run, args=(reader,), name="sync-kit-inbox", daemon=True).start()
 
-    def _run(self) -> None:
-        kit = self._site.kit
-        self._closings = kit.closings
+    def _run(self, reader: object) -> None:
         try:
-            kit.thread_driver.run(self._serve())
+            self._kit.thread_driver.run(self._serve())
         finally:
-            self._ended()
+            self._ended(reader)
             if self._left():
-                kit.thread_driver.close()
+                self._kit.thread_driver.close()
 
     def _left(self) -> bool:
-        return self._closings != self._site.kit.closings
+        return self._closings != self._kit.closings
 
 
 def seat_here(grant: Grant, home: Home) -> Seat:
@@ -252,9 +262,9 @@ def seat_here(grant: Grant, home: Home) -> Seat:
     if not home.loop.is_asyncio:
         return Seat(_of_threads(grant.site), grant, home.loop)
     site = grant.site
-    inbox: Inbox | None = home.kept.get(site.id)
+    inbox: Inbox | None = home.kept.get(site.inbox_name)
     if inbox is None:
-        inbox = home.kept[site.id] = LoopInbox(site, home)
+        inbox = home.kept[site.inbox_name] = LoopInbox(home, site.kit, site.new_inbox_key())
     site.inbox = inbox
     return Seat(inbox, grant, None)
 
@@ -265,7 +275,7 @@ def seat_in_thread(grant: Grant) -> Seat:
 
 
 def _of_threads(site: Site) -> Inbox:
-    kept = site.kit.kept
-    inbox: Inbox = kept.get(site.id) or kept.setdefault(site.id, ThreadInbox(site))
+    kept, name = site.kit.kept, site.inbox_name
+    inbox: Inbox = kept.get(name) or kept.setdefault(name, ThreadInbox(site.kit, site.new_inbox_key()))
     site.inbox = inbox
     return inbox

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import anyio
 
 from sync_kit._io.aio import to_the_end
+from sync_kit._io.renewal import renewals
+from sync_kit.errors import SyncKitError
 from sync_kit.mutex.grant import CALL_LIMIT, Grant, extend_flow, release_flow
 from sync_kit.options import Seconds, seconds
 
 if TYPE_CHECKING:
     from sync_kit._io.flow import Flow
-    from sync_kit.errors import SyncKitError
 
 log = logging.getLogger("sync_kit")
 
@@ -22,12 +24,23 @@ LEAST_TTL = 0.1
 
 async def settle(grant: Grant) -> bool:
     """Release, whatever is cancelled meanwhile; returns whether it was still held."""
-    driver = grant.site.kit.driver
     try:
-        return await driver.run(release_flow(grant))
+        return await grant.site.kit.driver.run(release_flow(grant))
     except anyio.get_cancelled_exc_class():  # which may have taken the call back before it was sent
-        await to_the_end(lambda: driver.run(release_flow(grant)))
+        await give_back(grant)
         raise
+
+
+async def give_back(grant: Grant) -> None:
+    """Release what a cancelled call may have acquired; the cancellation goes on, whatever Redis says."""
+
+    async def release() -> None:
+        try:
+            await grant.site.kit.driver.run(release_flow(grant))
+        except SyncKitError as error:
+            log.warning("%s may stay held until it expires: %s", grant, error)
+
+    await to_the_end(release)
 
 
 class _Lease:
@@ -36,7 +49,7 @@ class _Lease:
 
     def __repr__(self) -> str:
         grant = self._grant
-        return f"<lease on {grant.resource!r} of {grant.site}, fence {grant.fence}>"
+        return f"<lease on {grant}, fence {grant.fence}>"
 
     @property
     def resource(self) -> str:
@@ -63,16 +76,20 @@ class _Lease:
             self._grant.ttl = seconds("ttl", ttl, least=LEAST_TTL)
         return extend_flow((self._grant,), CALL_LIMIT)
 
+    def _renew_in_time(self) -> None:
+        """A shorter ttl has to be renewed sooner."""
+        if self._grant.renewal is not None and not self._grant.ended:
+            renewals.add(self._grant.renewal)
+
     def _end(self) -> bool:
-        """Mark the lease as ended; returns whether Redis has to be told."""
+        """Mark the lease as ended; returns whether Redis has to be told. A forked child has no say in it."""
         grant = self._grant
+        first, grant.ended = not grant.ended, True
         if grant.renewal is not None:
             grant.renewal.drop(grant)
-        first = not grant.ended
-        grant.ended = True
         if first and grant.loop is not None:
-            grant.loop.unwatch()
-        return first and not self.lost
+            grant.loop.unwatch(grant)
+        return first and not self.lost and grant.process == os.getpid()
 
 
 class Lease(_Lease):
@@ -86,6 +103,7 @@ class Lease(_Lease):
         """
         if not (self._grant.ended or self.lost):
             await self._grant.site.kit.driver.run(self._extension(ttl))
+            self._renew_in_time()
         return not (self._grant.ended or self.lost)
 
     async def release(self) -> bool:
@@ -104,6 +122,7 @@ class BlockingLease(_Lease):
         """See `Lease.extend`."""
         if not (self._grant.ended or self.lost):
             self._grant.site.kit.run_blocking(self._extension(ttl), "lease.extend(...)")
+            self._renew_in_time()
         return not (self._grant.ended or self.lost)
 
     def release(self) -> bool:

@@ -19,8 +19,6 @@ log = logging.getLogger("sync_kit")
 BATCH = 100
 DEAD_LOOP = 60.0
 """A loop that has not run for this long (plus one ttl) is taken for dead: what it holds is no longer renewed."""
-HOGGED = 2.0
-"""A loop that has not run for this long is reported."""
 
 _held: dict[str, Grant] = {}
 """Every grant that this process renews, by token."""
@@ -98,15 +96,13 @@ def _patience(pace: float) -> float:
 
 
 def _in_use(grant: Grant) -> bool:
-    """Whether the lease is to be renewed. A loop that does not run is reported once, and given up when it is dead."""
+    """Whether the lease is to be renewed: it is not lost, and its loop is not dead."""
     silent = 0.0 if grant.loop is None else time.monotonic() - grant.loop.beat
-    dead = silent > DEAD_LOOP + grant.ttl
-    if dead or (silent > HOGGED and not grant.hogged):
-        level, end = (logging.ERROR, "no longer") if dead else (logging.WARNING, "still")
-        said = "the event loop that holds %r of %s has not run for %.0f s: its lease is %s renewed"
-        log.log(level, said, grant.resource, grant.site, silent, end)
-    grant.hogged = silent > HOGGED
-    return grant.lost is None and not dead
+    if silent < DEAD_LOOP + grant.ttl:
+        return grant.lost is None
+    said = "the event loop that holds %s has not run for %.0f s: its lease is no longer renewed"
+    log.error(said, grant, silent)
+    return False
 
 
 def renewal_of(grant: Grant) -> LeaseRenewal:

@@ -64,13 +64,19 @@ class Site:
 
     def lock_keys(self, resource: str) -> tuple[str, ...]:
         """The keys of the leases on `resource`, one for each permit."""
-        if self.permits == 1:
+        if self.kind == MUTEX:
             return (self._keys.key("lock", resource),)
         return tuple(self._keys.key("lock", resource, number + 1) for number in range(self.permits))
 
+    @property
+    def inbox_name(self) -> str:
+        """Sites with the same one share an inbox: all of a kit, but in a cluster, where it must be in their slot."""
+        return f"inbox of {self.id}" if self.kit.is_cluster else "inbox"
+
     def new_inbox_key(self) -> str:
         """A list of its own, to which one process is sent the tokens of its waiters whose turn it is."""
-        return self._keys.key("inbox", secrets.token_hex(12))
+        keys = self._keys if self.kit.is_cluster else KeyGroup(self.kit.namespace, MUTEX)
+        return keys.key("inbox", secrets.token_hex(12))
 
 
 class ResourceKeys:

@@ -57,4 +57,6 @@ class KeyTemplate:
                 f"<{name}> in {self.text!r} is {kind.__name__} in this call, which says nothing: each call would be a "
                 "resource of its own, or all of them one; use a parameter that is text or a number"
             )
+        if not str(value):
+            raise ConfigurationError(f"<{name}> in {self.text!r} is empty in this call: each part needs a value")
         return str(value)

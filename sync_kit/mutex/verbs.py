@@ -68,7 +68,8 @@ class Verbs(ABC):
     ) -> R | None:
         """Run `work` while holding `resource`, and return its result; None when still busy after `wait` seconds.
 
-        `work` may take the lease as its parameter. Raises what `lock` raises, but for `LockError`.
+        `work` may take the lease as its parameter. Raises what `lock` raises; a `LockError` only for a resource that
+        this very task holds already. What `work` raises, it raises.
         """
         guard = self.lock(resource, ttl=ttl, wait=wait)
         try:
@@ -240,7 +241,7 @@ class BlockingVerbs:
     ) -> BlockingLease | None:
         """See `Mutex.acquire`."""
         grant, waiting = self._verbs._asked(resource, ttl, wait)
-        lease = take_blocking(grant, waiting, renew=renew)
+        lease = take_blocking(grant, waiting, renew=renew, verb="mutex.acquire(...)")
         return None if isinstance(lease, LockError) else lease
 
     def holder(self, resource: str) -> Holder | None:

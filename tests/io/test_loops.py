@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
@@ -59,16 +60,16 @@ def test_a_loop_knows_that_it_has_ended(run):
 
 async def test_a_live_loop_beats_while_it_is_watched(quick):
     loop = Loop(current_token())
-    loop.watch()
+    loop.watch("a")
     for _ in range(3):
         await next_beat(loop)
-    loop.unwatch()
+    loop.unwatch("a")
     await until(lambda: not loop._beating, 1)
 
 
 async def test_a_hogged_loop_stops_to_beat_and_goes_on_later(quick):
     loop = Loop(current_token())
-    loop.watch()
+    loop.watch("a")
     await next_beat(loop)
     seen: list[float] = []
 
@@ -83,32 +84,52 @@ async def test_a_hogged_loop_stops_to_beat_and_goes_on_later(quick):
     assert len(set(seen)) == 1
     assert time.monotonic() - loop.beat >= 0.07
     await until(lambda: loop.beat > seen[-1], 1)
-    loop.unwatch()
+    loop.unwatch("a")
     await until(lambda: not loop._beating, 1)
 
 
 async def test_two_watchers_keep_one_beat(quick):
     loop = Loop(current_token())
-    loop.watch()
-    loop.watch()
-    loop.unwatch()
+    loop.watch("a")
+    loop.watch("b")
+    loop.unwatch("a")
     await next_beat(loop)
-    loop.unwatch()
+    loop.unwatch("b")
     await until(lambda: not loop._beating, 1)
-    loop.watch()
+    loop.watch("c")
     await next_beat(loop)
-    loop.unwatch()
+    loop.unwatch("c")
+    await until(lambda: not loop._beating, 1)
+
+
+def stand_still(seconds):
+    time.sleep(seconds)
+
+
+async def test_a_late_beat_is_reported_with_what_was_at_stake(quick, caplog, monkeypatch):
+    monkeypatch.setattr("sync_kit._io.loops.LATE", 0.1)
+    loop = Loop(current_token())
+    for number in range(5):
+        loop.watch(f"lease {number}")
+    await next_beat(loop)
+    assert caplog.records == []
+    stand_still(0.2)
+    await next_beat(loop)
+    (record,) = caplog.records
+    assert re.search(r"did not run for 0\.\d s.*: lease 0, lease 1, lease 2, \.\.\.$", record.message)
+    for number in range(5):
+        loop.unwatch(f"lease {number}")
     await until(lambda: not loop._beating, 1)
 
 
 async def test_watching_again_before_the_last_beat_is_over(quick):
     loop = Loop(current_token())
     for _ in range(20):
-        loop.watch()
-        loop.unwatch()
-    loop.watch()
+        loop.watch("a")
+        loop.unwatch("a")
+    loop.watch("a")
     await next_beat(loop)
-    loop.unwatch()
+    loop.unwatch("a")
     await until(lambda: not loop._beating, 1)
 
 

@@ -72,7 +72,7 @@ async def test_a_bad_extension_is_refused(mutex, face, ttl):
 
 @pytest.mark.anyio
 async def test_the_blocking_twin_refuses_to_stop_a_loop_and_names_what_to_await(mutex):
-    with pytest.raises(ConfigurationError, match=r"await mutex\.lock\("):
+    with pytest.raises(ConfigurationError, match=r"await mutex\.acquire\("):
         mutex.blocking.acquire("a")
-    with pytest.raises(ConfigurationError, match=r"await mutex\.lock\("), mutex.blocking.lock("a"):
+    with pytest.raises(ConfigurationError, match=r"async with mutex\.lock\("), mutex.blocking.lock("a"):
         pass

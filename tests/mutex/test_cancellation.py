@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import anyio
 import pytest
 
 from sync_kit import LockLostError, Mutex, SyncKit
+from tests.io.tools import run_program
 from tests.mutex.tools import eventually, locks, the_lock
 from tests.support.chaos import cancel_points
 
@@ -132,6 +134,61 @@ async def test_a_failed_clean_up_does_not_replace_the_cancellation(own_server, m
         assert scope.cancelled_caught
         assert time.monotonic() - asked < 1
         server.resume()
+
+
+@on_asyncio
+@pytest.mark.parametrize("verb", ["block", "release"])
+async def test_a_release_without_an_answer_does_not_swallow_a_cancellation(own_server, verb, monkeypatch):
+    monkeypatch.setattr("sync_kit.mutex.grant.CALL_LIMIT", 0.3)
+    server = own_server()
+    went_on: list[int] = []
+
+    async def work():
+        if verb == "release":
+            lease = await mutex.acquire("a")
+            assert lease is not None
+            server.pause()
+            await lease.release()
+        else:
+            async with mutex.lock("a"):
+                server.pause()
+        went_on.append(1)
+
+    async with SyncKit(server.url, namespace="outage") as kit:
+        mutex = Mutex("reports", kit=kit)
+        await block(mutex)
+        task = asyncio.ensure_future(work())
+        await anyio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        server.resume()
+    assert task.cancelled()
+    assert went_on == []
+
+
+FORK = """
+from sync_kit import Mutex
+kit = SyncKit(sys.argv[1], namespace=sys.argv[2])
+mutex = Mutex("reports", wait=0, kit=kit).blocking
+pid = None
+with mutex.lock("a") as lease:
+    pid = os.fork()
+    if pid:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert mutex.holder("a").fence == lease.fence
+    else:
+        assert mutex.acquire("a") is None
+if not pid:
+    assert not lease.release()
+    os._exit(0)
+print(mutex.holder("a"))
+kit.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+def test_a_child_that_leaves_the_block_of_its_parent_takes_nothing_away(server, namespace):
+    assert run_program(FORK, server.url, namespace) == "None"
 
 
 @on_asyncio

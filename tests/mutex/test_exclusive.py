@@ -8,6 +8,7 @@ import threading
 import uuid
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from sync_kit import ConfigurationError, LockError, Mutex
@@ -199,6 +200,58 @@ def test_a_value_without_a_text_of_its_own_is_refused(mutex, value):
 
     with pytest.raises(ConfigurationError, match="<number>"):
         build(value)
+
+
+@pytest.mark.anyio
+async def test_an_object_whose_calls_are_async_is_async(mutex):
+    class Build:
+        async def __call__(self, number: int) -> bool:
+            await anyio.lowlevel.checkpoint()
+            return await mutex.holder(f"report:{number}") is not None
+
+    assert await mutex.exclusive("report:<number>")(Build())(7)
+
+
+def test_a_plain_function_that_returns_something_to_await_is_refused(mutex, client):
+    async def build(number: int) -> None:
+        raise AssertionError("must not run without the lock")
+
+    @mutex.exclusive("report:<number>")
+    def wrapper(number: int):
+        return build(number)
+
+    with pytest.raises(ConfigurationError, match="decorate the async function itself"):
+        wrapper(7)
+    assert locks(client) == []
+
+
+def test_it_stands_below_classmethod(mutex):
+    class Reports:
+        @classmethod
+        @mutex.exclusive("report:<number>")
+        def build(cls, number: int) -> bool:
+            return mutex.blocking.holder(f"report:{number}") is not None
+
+    assert Reports.build(7)
+    with pytest.raises(ConfigurationError, match="below @classmethod"):
+        mutex.exclusive("a")(classmethod(print))
+
+
+def test_a_named_parameter_goes_before_a_keyword_of_the_same_name(mutex):
+    @mutex.exclusive("report:<number>")
+    def build(number: int, /, **options: int) -> bool:
+        return mutex.blocking.holder("report:1") is not None
+
+    assert build(1, number=2)
+
+
+def test_an_empty_value_is_refused_by_name(mutex):
+    @mutex.exclusive("<number>")
+    def build(number: str) -> None:
+        raise AssertionError("must not run")
+
+    with pytest.raises(ConfigurationError, match="<number> in '<number>' is empty"):
+        build("")
 
 
 def test_generators_are_refused(mutex):

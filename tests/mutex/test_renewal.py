@@ -48,14 +48,22 @@ async def test_a_block_that_hogs_its_loop_keeps_its_lease(short, client):
 
 @pytest.mark.anyio
 async def test_a_hogged_loop_is_reported_once(short, caplog, monkeypatch):
-    monkeypatch.setattr(renewal, "HOGGED", 1.2)  # a loop beats every second
-    async with short.lock("a"):
-        hog(2.2, lambda: True)
-        await anyio.sleep(1.1)
-    (record,) = [record for record in caplog.records if "has not run" in record.message]
+    monkeypatch.setattr("sync_kit._io.loops.LATE", 0.5)
+    async with short.lock("a"), short.lock("b"):
+        hog(1.7, lambda: True)  # a loop beats every second
+        await anyio.sleep(0.1)
+    (record,) = [record for record in caplog.records if "did not run" in record.message]
     assert record.levelname == "WARNING"
-    assert "'a' of mutex 'reports'" in record.message
-    assert "still renewed" in record.message
+    assert "'a' of mutex 'reports', 'b' of mutex 'reports'" in record.message
+
+
+@pytest.mark.anyio
+async def test_a_lease_that_is_made_shorter_is_renewed_sooner(kit, face, client):
+    async with face(Mutex("reports", ttl=30, kit=kit)).lock("a") as lease:
+        assert await face(lease).extend(0.3)
+        key = the_lock(client)
+        await always(lambda: client.exists(key), 1)
+        assert not lease.lost
 
 
 @pytest.mark.anyio

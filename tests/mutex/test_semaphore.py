@@ -147,6 +147,19 @@ def test_a_wrong_number_of_permits_is_refused(permits):
         Semaphore("downloads", permits)
 
 
+def test_processes_that_disagree_have_the_largest_number_in_common(kit):
+    """A deploy from 1 to 3, or back."""
+    one, three = (Semaphore("downloads", permits, wait=0, kit=kit).blocking for permits in (1, 3))
+    leases = [one.acquire("a")]
+    assert one.acquire("a") is None
+    leases += [three.acquire("a"), three.acquire("a")]
+    assert three.acquire("a") is None
+    assert len(three.holders("a")) == 3
+    for lease in leases:
+        assert lease is not None
+        assert lease.release()
+
+
 def test_a_repr_names_it():
     assert repr(Semaphore("downloads", 3, ttl=5)) == "<Semaphore 'downloads' permits=3 ttl=5>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import anyio.lowlevel
 import pytest
 
 from sync_kit import LockError, Mutex, SyncKit, Unavailable
-from sync_kit.mutex.grant import STAY_MS
+from sync_kit.mutex.grant import BEAT
 from sync_kit.mutex.inbox import Seat
 from tests.io.tools import connections, named, run_program
 from tests.mutex.tools import always, eventually, locks
@@ -33,6 +34,11 @@ elapsed = Ticks().elapsed
 def waiting(client):
     """How many stand in all lines."""
     return sum(client.llen(key) for key in client.keys("*:line:*"))
+
+
+def blocked(client):
+    """How many connections wait in a blocking read."""
+    return client.info("clients")["blocked_clients"]
 
 
 def stand(client, number):
@@ -240,6 +246,150 @@ async def test_a_line_of_dead_waiters_is_forgotten(mutex, server, namespace, cli
     assert await mutex.acquire("a", ttl=0.1)
 
 
+async def test_a_dead_waiter_does_not_block_those_who_wait_for_a_moment_only(mutex, face, server, namespace, client):
+    """None of them waits long enough for a beat."""
+    held = await taken(mutex)
+    child = await a_waiting_process(server, namespace, client)
+    child.kill()
+    await anyio.to_thread.run_sync(child.wait)
+    await held.release()
+    died = elapsed()
+    while not await face(mutex).acquire("a", wait=0.2, ttl=0.1):
+        assert elapsed() - died < LIVENESS + 0.5
+
+
+async def test_a_crowd_of_dead_waiters_costs_no_more_than_one(mutex, client):
+    held = await taken(mutex)
+    died = elapsed()
+    client.rpush(held._grant.keys.line, *[f"dead{number} inbox{{reports}}" for number in range(1500)])
+    client.pexpire(held._grant.keys.line, 3000)
+    async with anyio.create_task_group() as group:
+        group.start_soon(hold_for_a_moment, mutex)
+        await eventually(lambda: waiting(client) < 1500, 2)
+        await held.release()
+    assert elapsed() - died < LIVENESS + 0.5
+
+
+async def test_a_line_that_was_lost_is_joined_again(mutex, face, client):
+    """The server has evicted it, or its waiters stood still for too long; others of the mutex are in other lines."""
+    held = await taken(mutex)
+    other = await mutex.acquire("b", ttl=60)
+    came = []
+
+    async def wait(resource):
+        async with face(mutex).lock(resource, wait=20):
+            came.append(resource)
+
+    async with anyio.create_task_group() as group:
+        for resource in ("a", "a", "b"):
+            group.start_soon(wait, resource)
+        await eventually(lambda: waiting(client) == 3, 2)
+        client.delete(held._grant.keys.line)
+        await eventually(lambda: waiting(client) == 3, 2.5)
+        await held.release()
+        await eventually(lambda: came == ["a", "a"], 1)
+        await other.release()
+
+
+async def test_nothing_of_the_dead_stays_while_others_wait(mutex, client):
+    alive = mutex._grant("a", None).site.alive_key
+    held = await taken(mutex)
+    async with anyio.create_task_group() as group:
+        group.start_soon(hold_for_a_moment, mutex)
+        await eventually(lambda: waiting(client) == 1, 2)
+        seconds, _ = client.time()
+        client.zadd(alive, {f"dead{number}": seconds * 1000 - number for number in range(500)})
+        await eventually(lambda: client.zcard(alive) == 1, 2.5)
+        await held.release()
+
+
+async def test_a_server_clock_that_steps_back_keeps_no_dead_waiter_alive(mutex, client):
+    """What was heard of it is an hour ahead now."""
+    keys = mutex._grant("a", None).keys
+    held = await taken(mutex)
+    client.rpush(keys.line, "dead inbox{reports}")
+    client.zadd(mutex._grant("a", None).site.alive_key, {"dead": (client.time()[0] + 3600) * 1000})
+    async with anyio.create_task_group() as group:
+        group.start_soon(hold_for_a_moment, mutex)
+        await eventually(lambda: waiting(client) >= 1, 2)
+        await held.release()
+        released = elapsed()
+    assert elapsed() - released < LIVENESS
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+async def test_all_of_many_waiters_keep_their_places_by_signs_of_life_alone(mutex, client):
+    held = await taken(mutex)
+    async with anyio.create_task_group() as group:
+        for _ in range(250):
+            group.start_soon(hold_for_a_moment, mutex)
+        await eventually(lambda: waiting(client) == 250, 5)
+        line = client.lrange(held._grant.keys.line, 0, -1)
+        await always(lambda: client.lrange(held._grant.keys.line, 0, -1) == line, 4.5)
+        group.cancel_scope.cancel()
+    assert await held.release()
+
+
+async def test_waiters_of_all_mutexes_share_one_inbox(own_server, namespace):
+    server = own_server()
+    async with SyncKit(named(server.url, namespace), namespace=namespace) as kit:
+        mutexes = [Mutex(f"reports{number}", wait=20, kit=kit) for number in range(20)]
+        held = [await mutex.acquire("a", ttl=60) for mutex in mutexes]
+        async with anyio.create_task_group() as group:
+            for mutex in mutexes:
+                group.start_soon(hold_for_a_moment, mutex)
+            await eventually(lambda: waiting(server.client()) == 20, 5)
+            await eventually(lambda: blocked(server.client()) == 1, 2)
+            await always(lambda: blocked(server.client()) <= 1, 0.5)
+            for lease in held:
+                assert lease is not None
+                await lease.release()
+    await anyio.to_thread.run_sync(kit.close)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brought eager tasks")
+def test_eager_tasks_wait_too(server, namespace):
+    assert run_program(EAGER, server.url, namespace) == "done"
+
+
+EAGER = """
+from sync_kit import Mutex
+
+async def main():
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with SyncKit(sys.argv[1], namespace=sys.argv[2]) as kit:
+        mutex = Mutex("reports", wait=10, kit=kit)
+        held = await mutex.acquire("a")
+        waiter = asyncio.create_task(mutex.with_lock("a", lambda: asyncio.sleep(0, "done")))
+        await asyncio.sleep(0.1)
+        await held.release()
+        print(await waiter)
+
+asyncio.run(main())
+"""
+
+
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_waiter(mutex, monkeypatch):
+    started = threading.Thread.start
+    held = mutex.blocking.acquire("a", ttl=60)
+
+    def fail(thread):
+        monkeypatch.setattr(threading.Thread, "start", started)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="new thread"):
+        mutex.blocking.acquire("a", wait=5)
+    waiter = threading.Thread(target=mutex.blocking.with_lock, args=("a", lambda: None), kwargs={"wait": 10})
+    waiter.start()
+    while mutex.blocking.holder("a").waiters < 1:
+        time.sleep(0.01)
+    held.release()
+    released = elapsed()
+    waiter.join(5)
+    assert elapsed() - released < 1
+
+
 async def test_the_wait_ends_in_time_and_leaves_no_place(mutex, face, client):
     held = await taken(mutex)
     asked = elapsed()
@@ -331,7 +481,7 @@ async def test_merely_waiting_sends_nothing_for_a_second(own_server, face, names
     async with anyio.create_task_group() as group:
         group.start_soon(with_lock, face(mutex))
         await eventually(lambda: waiting(client) == 1, 2)
-        await eventually(lambda: client.info("clients")["blocked_clients"] == 1, 2)
+        await eventually(lambda: blocked(client) == 1, 2)
         before = scripts_called(client)
         await anyio.sleep(0.7)
         assert scripts_called(client) == before
@@ -525,4 +675,8 @@ def test_a_forked_child_stands_in_line_for_itself(server, namespace):
 
 
 def test_the_liveness_that_the_readme_names():
-    assert STAY_MS / 1000 + 1 == LIVENESS
+    lua = (ROOT / "sync_kit/mutex/line.lua").read_text()
+    alive = re.search(r"ALIVE = (\d+)", lua)
+    assert alive is not None
+    assert int(alive[1]) == 2000 * BEAT
+    assert int(alive[1]) / 1000 + BEAT == LIVENESS
