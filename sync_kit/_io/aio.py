@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sync_kit._io.blocking import BlockingDriver
 
 _THREADS = 40
+ENDING = 1.0
+"""Seconds after all tasks of a loop were cancelled in which it is taken to be at its end."""
 Outcome = tuple[Any, BaseException | None, BaseException | None]
 """What work ended with: a result or an error, and the cancellation that came meanwhile."""
 
@@ -134,9 +136,10 @@ class AsyncioDriver(BaseDriver):
     def _begin(self, effect: Effect) -> Awaitable[Any]:
         """For a script the pipeline's own future: on the hot path a coroutine in between costs as much as the call."""
         if isinstance(effect, Eval):
-            return self._pipeline.call(
-                effect.script.call(effect.keys, effect.args), effect.deadline or self._address.timeout
-            )
+            packed = effect.script.call(effect.keys, effect.args)
+            if self._pipeline.cancelled_at is not None and self._ending():
+                return self._once(packed, effect.deadline or self._address.timeout)
+            return self._pipeline.call(packed, effect.deadline or self._address.timeout)
         return self.perform(effect)
 
     async def _after(self, effect: Effect, error: Exception) -> Any:
@@ -156,12 +159,30 @@ class AsyncioDriver(BaseDriver):
 
     async def _send(self, calls: Sequence[Eval], pack: Callable[..., bytes]) -> list[Any]:
         """Send calls in one write; their replies, and as values what came instead of a reply."""
-        packed = [pack(call.script, call.keys, call.args) for call in calls]
-        futures = [
-            self._pipeline.call(each, call.deadline or self._address.timeout)
-            for each, call in zip(packed, calls, strict=True)
-        ]
+        packed = [(pack(call.script, call.keys, call.args), call.deadline or self._address.timeout) for call in calls]
+        if self._ending():
+            return [await self._once(*each) for each in packed]
+        futures = [self._pipeline.call(*each) for each in packed]
         return [await future for future in futures]
+
+    def _ending(self) -> bool:
+        """Whether the loop is about to end: a task that is started now would be torn apart."""
+        cancelled_at = self._pipeline.cancelled_at
+        if cancelled_at is not None and asyncio.get_running_loop().time() - cancelled_at > ENDING:
+            self._pipeline = Pipeline(self._address)
+            return False
+        return cancelled_at is not None
+
+    async def _once(self, packed: bytes, limit: float) -> Any:
+        """Send one command on a connection for it alone, which leaves nothing behind."""
+        try:
+            connection = await open_connection(self._address)
+            try:
+                return await _exchange(connection, [packed], limit)
+            finally:
+                await close_connection(connection, self._address)
+        except LOST as error:
+            return lost(error)
 
     async def _answers(self, calls: Sequence[Eval], replies: list[Any]) -> list[Any]:
         """What calls end with. Some are sent once more, whole: the second time nothing is left to be found out."""

@@ -89,6 +89,7 @@ class Pipeline:
 
     Attributes:
         retired: the connection is to be closed as soon as no call is on it; calls should go elsewhere.
+        cancelled_at: when its task was cancelled from outside, as an event loop does at its end; else None.
     """
 
     def __init__(self, address: Address) -> None:
@@ -105,6 +106,7 @@ class Pipeline:
         self._heard = 0.0
         self._ticking = False
         self.retired = False
+        self.cancelled_at: float | None = None
 
     def call(self, packed: bytes, timeout: float) -> asyncio.Future[Any]:
         """Send one command in this turn of the loop.
@@ -151,6 +153,8 @@ class Pipeline:
             connection = await self._connect()
             await self._exchange(connection)
         except BaseException as error:
+            if self._reason is None and isinstance(error, asyncio.CancelledError):
+                self.cancelled_at = self._loop.time()
             self._fail(self._reason or error)
             if not isinstance(error, Exception):
                 raise

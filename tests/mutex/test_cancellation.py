@@ -166,6 +166,38 @@ async def test_a_release_without_an_answer_does_not_swallow_a_cancellation(own_s
     assert went_on == []
 
 
+THE_END = """
+import redis
+from sync_kit import Mutex
+
+mutex = Mutex("reports", kit=SyncKit(sys.argv[1], namespace=sys.argv[2]))
+
+async def hold():
+    async with mutex.lock("b"):
+        await asyncio.sleep(60)
+
+async def main():
+    held = await mutex.acquire("a", ttl=5)
+    tasks = [asyncio.create_task(hold()), asyncio.create_task(mutex.acquire("a", wait=60))]
+    await asyncio.sleep(0.2)
+    await held.extend()
+
+if sys.argv[3] == "uvloop":
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+left = redis.Redis.from_url(sys.argv[1]).keys(f"{sys.argv[2]}:mx:*")
+print(sorted(key.decode().rpartition("}:")[2] for key in left))
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_at_the_end_of_a_loop_everything_is_given_back_and_nothing_is_torn_apart(server, namespace, loop):
+    """Its tasks are cancelled, the connection's too: any warning fails the program."""
+    assert run_program(THE_END, server.url, namespace, loop) == "['fence', 'lock:a']"
+
+
 FORK = """
 from sync_kit import Mutex
 kit = SyncKit(sys.argv[1], namespace=sys.argv[2])
