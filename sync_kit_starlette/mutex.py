@@ -62,8 +62,8 @@ def exclusive(
                 async with guard:
                     response = await call()
             except (LockError, LockLostError) as error:
-                if error is guard.busy:
-                    return problem(409, "Conflict", "Somebody else is doing this right now.", guard.busy.expires_in)
+                if isinstance(error, LockError) and error is guard.busy:
+                    return problem(409, "Conflict", "Somebody else is doing this right now.", error.expires_in)
                 if error is guard.loss:
                     return problem(503, "Service Unavailable", "The lock was lost while this was being done.")
                 raise  # the handler's own
