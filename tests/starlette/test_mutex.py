@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
+import anyio.lowlevel
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from sync_kit import ConfigurationError, Mutex
+from sync_kit import ConfigurationError, LockError, Mutex
 from sync_kit_starlette import exclusive
 
 
@@ -69,6 +70,22 @@ def test_a_lost_lease_is_answered_with_503(ask, kit, server, namespace):
         answer = pool.submit(client.get, "/reports/7?takes=20")
         pool.submit(break_it).result(10)
         assert answer.result(10).status_code == 503
+
+
+def test_a_busy_lock_of_the_handlers_own_is_its_own_error(ask, kit):
+    """Only the lock of the decorator is answered with 409."""
+    other = Mutex("other", wait=0, kit=kit)
+
+    @exclusive("one", kit=kit)
+    async def report(request: Request) -> None:
+        await other.with_lock_or_raise("b", anyio.lowlevel.checkpoint)
+
+    client = ask(Starlette(routes=[Route("/", report)]))
+    held = other.blocking.acquire("b")
+    with pytest.raises(LockError, match="of mutex 'other'"):
+        client.get("/")
+    assert held is not None
+    held.release()
 
 
 def test_the_lease_ends_with_a_handler_that_fails(ask, kit):
