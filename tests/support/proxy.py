@@ -96,16 +96,15 @@ class Proxy:
         session = self._loop.create_task(self._session(reader, writer))
         self._sessions.add(session)
         session.add_done_callback(self._sessions.discard)
+        # here, because one that is cancelled before its first step does not close anything itself
+        session.add_done_callback(lambda _: writer.transport.abort())
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either side ends it."""
         try:
             upstream, to_server = await asyncio.open_connection("127.0.0.1", self.server.port)
-        except BaseException as error:
-            writer.transport.abort()
-            if isinstance(error, OSError):
-                return
-            raise
+        except OSError:
+            return
         there = asyncio.ensure_future(self._pump(reader, to_server, lambda: self._drop_all))
         back = asyncio.ensure_future(self._pump(upstream, writer, lambda: self._drop_all or self.drop_replies))
         try:

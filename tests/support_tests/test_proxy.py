@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -50,6 +51,22 @@ def test_a_cut_closes_what_is_open_and_welcomes_what_comes(client, proxy):
     assert proxy.connections == 0
     assert client.ping()
     assert (proxy.connections, proxy.accepted) == (1, 2)
+
+
+def test_a_connection_that_is_cut_as_soon_as_it_is_accepted_is_closed(proxy, monkeypatch):
+    """Its session has not begun to run then."""
+    accept = proxy._accept
+
+    def accept_and_cut(*streams):
+        accept(*streams)
+        for session in proxy._sessions:
+            session.cancel()
+
+    monkeypatch.setattr(proxy, "_accept", accept_and_cut)
+    proxy.refuse()
+    proxy.heal()
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=2) as made:
+        assert made.recv(1) == b""
 
 
 def test_refused_until_healed(client, proxy):
