@@ -11,12 +11,13 @@ from sync_kit.errors import (
     Unavailable,
     UnknownTaskError,
 )
-from sync_kit.jobs import Counts, Job, Jobs, Receipt, Task
+from sync_kit.jobs import Backoff, Counts, Job, Jobs, Receipt, Retry, Task
 from sync_kit.kit import SyncKit, configure
 from sync_kit.mutex import BlockingLease, Holder, Lease, Mutex, Semaphore
 from sync_kit.ratelimit import Decision, RateLimiter
 
 __all__ = [
+    "Backoff",
     "BlockingLease",
     "ConfigurationError",
     "Counts",
@@ -32,6 +33,7 @@ __all__ = [
     "RateLimitError",
     "RateLimiter",
     "Receipt",
+    "Retry",
     "Semaphore",
     "ServerError",
     "SyncKit",

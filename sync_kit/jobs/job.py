@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from sync_kit.errors import InvalidPayloadError
 from sync_kit.jobs.ids import made_at
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Job:
     Attributes:
         id: a UUID version 7.
         task: the name of its task.
-        data: the payload; as plain JSON values when the task is not known here.
+        data: the payload; as plain JSON values when the task is not known here, or its schema refuses it by now.
         status: waiting, delayed, active, completed or failed.
         attempts: runs so far; lost workers and shutdowns do not count.
         max_retries: retries after the first run.
@@ -130,7 +131,7 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
     return Job(
         id=entry.id,
         task=header.task,
-        data=task.schema.load(payload) if task else json.loads(payload),
+        data=_payload(task, payload),
         status=entry.status,
         attempts=entry.attempts,
         max_retries=header.retries,
@@ -142,6 +143,16 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
         completed_at=_time(entry.finished_ms),
         error=entry.error or None,
     )
+
+
+def _payload(task: Task[Any, Any] | None, payload: bytes) -> Any:
+    """The payload as its task reads it; as plain values when it does not fit any more, so that it can be looked at."""
+    if task is not None:
+        try:
+            return task.schema.load(payload)
+        except InvalidPayloadError:
+            pass
+    return json.loads(payload)
 
 
 def _time(ms: int) -> datetime | None:

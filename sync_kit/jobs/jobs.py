@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.job import Counts, Job, Status, seen
+from sync_kit.jobs.policy import Backoff, Moment, read_policy
 from sync_kit.jobs.schema import Schema
 from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
 from sync_kit.jobs.worker import Worker, run_worker
@@ -24,6 +25,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 JobList = list[Job]  # inside the classes, `list` is a verb
+ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+TASK_OPTIONS = (
+    *("schema", "name", "retries", "timeout", "backoff", "retry_for", "give_up_on"),
+    *("on_success", "on_retry", "on_failure"),
+)
 STATUSES = ("waiting", "delayed", "active", "completed", "failed")
 
 
@@ -78,6 +84,12 @@ class Jobs:
         name: str | None = None,
         retries: int = 0,
         timeout: Seconds | None = TIMEOUT,
+        backoff: Backoff | None = None,
+        retry_for: ErrorTypes | None = None,
+        give_up_on: ErrorTypes | None = None,
+        on_success: Callable[[Job], Any] | None = None,
+        on_retry: Callable[[Job, BaseException], Any] | None = None,
+        on_failure: Callable[[Job, BaseException], Any] | None = None,
         **unknown: Never,
     ) -> Callable[[Callable[..., Any]], Task[P, T]]:
         """Register a handler.
@@ -91,17 +103,27 @@ class Jobs:
             retries: runs after a first one that raised or timed out.
             timeout: seconds that a run may take; None for no limit. A plain `def` cannot be interrupted: it is
                 only reported.
+            backoff: how long to wait before each retry; they run at once if not given.
+            retry_for: exception types that are worth a retry, all if not given. A timeout is a `TimeoutError`.
+            give_up_on: exception types that fail the job at once; they go before `retry_for`.
+            on_success: called with the job when a run ended well; async, or plain and then on a thread.
+            on_retry: called with the job and the error when a run failed and the job will be tried again.
+            on_failure: the same when the job has failed for good. A hook that raises, or takes more than 30 s, is
+                logged and changes nothing. Hooks run before the outcome is stored, so they may run twice as
+                handlers do; they are not called for jobs whose worker died.
 
         Raises:
             ConfigurationError: the name is taken, or an argument is wrong.
         """
-        refuse_unknown("task", unknown, ("schema", "name", "retries", "timeout"))
+        refuse_unknown("task", unknown, TASK_OPTIONS)
+        hooks: dict[Moment, Any] = {"on_success": on_success, "on_retry": on_retry, "on_failure": on_failure}
+        policy = read_policy(backoff, retry_for, give_up_on, hooks)
         options = Options(whole("retries", retries, most=10_000), read_timeout(timeout))
 
         def register(handler: Callable[..., Any]) -> Task[P, T]:
             title = label("the name of a task", handler.__name__ if name is None else name)
             self._refuse_other(title, handler)
-            task: Task[P, T] = Task(self, title, Schema(title, schema), options, handler)
+            task: Task[P, T] = Task(self, title, Schema(title, schema), options, handler, policy)
             self.tasks[title] = task
             return task
 

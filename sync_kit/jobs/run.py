@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 import traceback
@@ -19,6 +20,7 @@ from sync_kit.queue import Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sync_kit.jobs.policy import Policy
     from sync_kit.jobs.task import Task
     from sync_kit.queue import Claim
 
@@ -39,6 +41,7 @@ class Run:
         self.header, self._payload = split(claim.body)
         self.reason: Reason | None = None
         self._scope = anyio.CancelScope()
+        self._error: BaseException | None = None
 
     def __repr__(self) -> str:
         return f"<job {self.claim.id} of task {self.header.task!r}, run {self.claim.generation}>"
@@ -49,7 +52,7 @@ class Run:
         self._scope.cancel()
 
     async def outcome(self, tasks: Mapping[str, Task[Any, Any]], threads: anyio.CapacityLimiter) -> Outcome:
-        """Run the handler and say what becomes of the job."""
+        """Run the handler, say what becomes of the job, and tell the hooks of its task."""
         task = tasks.get(self.header.task)
         if task is None:
             log.error("%r: this worker has no such task; it is offered again in %.0f s", self, UNKNOWN_PAUSE)
@@ -57,8 +60,15 @@ class Run:
         try:
             job = running(self.claim, self.header, task.schema.load(self._payload))
         except InvalidPayloadError as error:
+            self._error = error
+            await task.policy.tell("on_failure", running(self.claim, self.header, self._plain()), error)
             return self._ended("fail", text=_text(error))
-        return await self._guarded(task, task.arguments(job), threads)
+        outcome = await self._guarded(task, task.arguments(job), threads)
+        if outcome.word == "done":
+            await task.policy.tell("on_success", job)
+        elif outcome.word != "back":
+            await task.policy.tell("on_retry" if outcome.word == "retry" else "on_failure", job, self._error)
+        return outcome
 
     async def _guarded(
         self, task: Task[Any, Any], arguments: tuple[Any, ...], threads: anyio.CapacityLimiter
@@ -70,11 +80,12 @@ class Run:
         except asyncio.CancelledError as error:
             if _worker_is_cancelled():
                 raise
-            return self._failed(error)
+            return self._failed(task.policy, error)
         except (Exception, SystemExit) as error:
-            return self._failed(error) if self.reason in (None, "timeout") else self._upset(error)
+            known = self.reason in (None, "timeout")
+            return self._failed(task.policy, error) if known else self._upset(task.policy, error)
         if self._scope.cancelled_caught:
-            return self._stopped()
+            return self._stopped(task.policy)
         self._report_overrun(time.monotonic() - began)
         return self._ended("done")
 
@@ -90,20 +101,31 @@ class Run:
                 self.stop("timeout")
                 await anyio.lowlevel.checkpoint()
 
-    def _stopped(self) -> Outcome:
+    def _stopped(self, policy: Policy) -> Outcome:
         if self.reason == "timeout":
-            return self._failed(TimeoutError(f"the run took longer than {self.header.timeout:g} s"))
+            return self._failed(policy, TimeoutError(f"the run took longer than {self.header.timeout:g} s"))
         return self._ended("back")
 
-    def _upset(self, error: BaseException) -> Outcome:
+    def _upset(self, policy: Policy, error: BaseException) -> Outcome:
         """A handler that was told to stop raised an error of its own on the way out: that is not the job's failure."""
         log.warning("%r raised while it was stopped (%s)", self, self.reason, exc_info=error)
-        return self._stopped()
+        return self._stopped(policy)
 
-    def _failed(self, error: BaseException) -> Outcome:
-        again = self.claim.attempts <= self.header.retries
-        log.warning("%r failed, %s", self, "tried again" if again else "for good", exc_info=error)
-        return self._ended("retry" if again else "fail", text=_text(error))
+    def _failed(self, policy: Policy, error: BaseException) -> Outcome:
+        self._error = error
+        pause = policy.pause(error, self.claim.attempts, self.header.retries)
+        then = "for good" if pause is None else f"tried again in {pause:.1f} s" if pause else "tried again"
+        log.warning("%r failed, %s", self, then, exc_info=error)
+        if pause is None:
+            return self._ended("fail", text=_text(error))
+        return self._ended("retry", delay=pause, text=_text(error))
+
+    def _plain(self) -> Any:
+        """The payload as it is, for want of one that the schema accepts."""
+        try:
+            return json.loads(self._payload)
+        except ValueError:
+            return None
 
     def _ended(self, word: Literal["done", "retry", "fail", "back"], *, delay: float = 0.0, text: str = "") -> Outcome:
         return Outcome(self.claim.id, self.claim.generation, word, delay, text)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sync_kit._io.flow import Flow
     from sync_kit.jobs.jobs import Jobs
+    from sync_kit.jobs.policy import Policy
     from sync_kit.jobs.schema import Schema
 
 P = ParamSpec("P")
@@ -111,9 +112,18 @@ class BlockingSender(Generic[P, T]):
 class Task(Sender[P, T]):
     """A registered handler. Call it directly to run it here and now; `send` runs it on a worker."""
 
-    def __init__(self, jobs: Jobs, name: str, schema: Schema[T], options: Options, handler: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        name: str,
+        schema: Schema[T],
+        options: Options,
+        handler: Callable[..., Any],
+        policy: Policy,
+    ) -> None:
         super().__init__(jobs, name, schema, options)
         self.handler = handler
+        self.policy = policy
         self.is_async = inspect.iscoroutinefunction(handler)
         self._wants_job = _wants_job(name, handler)
         self.__doc__ = handler.__doc__
