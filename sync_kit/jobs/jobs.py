@@ -141,6 +141,25 @@ class Jobs:
         """How many jobs are in each status."""
         return await self.kit.driver.run(self.counts_flow())
 
+    async def retry(self, job_id: str) -> bool:
+        """Let a failed job run again, with all of its retries before it; False if it is not among the failed ones.
+
+        Raises:
+            Unavailable: Redis cannot be reached; whether it was carried out is not known.
+        """
+        return await self.kit.driver.run(self.retry_flow(job_id)) == 1
+
+    async def retry_failed(self) -> int:
+        """Let all jobs run again that have failed until now; returns how many there were. Raises what `retry` does.
+
+        A hundred go at a time: when it is interrupted, the others stay where they are.
+        """
+        return await self.kit.driver.run(self.engine.retry_flow())
+
+    async def delete(self, job_id: str) -> bool:
+        """Forget a job that has ended; False if there is none of this id among them. Raises what `retry` does."""
+        return await self.kit.driver.run(self.delete_flow(job_id)) == 1
+
     def worker(
         self,
         *,
@@ -192,6 +211,14 @@ class Jobs:
         entries = yield from self.engine.list_flow(wanted, whole("limit", limit, least=1, most=1000))
         return [seen(entry, self.tasks) for entry in entries]
 
+    def retry_flow(self, job_id: str) -> Flow[int]:
+        """The flow of `retry`."""
+        return self.engine.retry_flow([label("a job id", job_id)])
+
+    def delete_flow(self, job_id: str) -> Flow[int]:
+        """The flow of `delete`."""
+        return self.engine.delete_flow([label("a job id", job_id)])
+
     def counts_flow(self) -> Flow[Counts]:
         """The flow of `counts`."""
         counts = yield from self.engine.count_flow()
@@ -207,7 +234,7 @@ class Jobs:
 
 
 class BlockingJobs:
-    """The blocking twin of `Jobs`: the same verbs for looking, without await. Workers are async only."""
+    """The blocking twin of `Jobs`: the same verbs for looking and acting, without await. Workers are async only."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -223,6 +250,18 @@ class BlockingJobs:
     def counts(self) -> Counts:
         """See `Jobs.counts`."""
         return self._jobs.kit.run_blocking(self._jobs.counts_flow(), "jobs.counts()")
+
+    def retry(self, job_id: str) -> bool:
+        """See `Jobs.retry`."""
+        return self._jobs.kit.run_blocking(self._jobs.retry_flow(job_id), "jobs.retry(...)") == 1
+
+    def retry_failed(self) -> int:
+        """See `Jobs.retry_failed`."""
+        return self._jobs.kit.run_blocking(self._jobs.engine.retry_flow(), "jobs.retry_failed()")
+
+    def delete(self, job_id: str) -> bool:
+        """See `Jobs.delete`."""
+        return self._jobs.kit.run_blocking(self._jobs.delete_flow(job_id), "jobs.delete(...)") == 1
 
 
 def _origin(handler: Callable[..., Any]) -> tuple[str, str]:

@@ -26,6 +26,8 @@ RENEW = Script.load(__name__, "renew")
 LOOK = Script.load(__name__, "look")
 LIST = Script.load(__name__, "list")
 COUNT = Script.load(__name__, "count")
+RETRY = Script.load(__name__, "retry")
+DELETE = Script.load(__name__, "delete")
 
 BATCH = 100
 """Jobs that one call handles at most."""
@@ -158,6 +160,22 @@ class Engine:
         _, *ids = yield Eval(LIST, keys, (status, limit), repeat=True)
         entries = yield from self.look_flow([name.decode() for name in ids])
         return [entry for entry in entries if entry.status == status]
+
+    def retry_flow(self, ids: Sequence[str] = ()) -> Flow[int]:
+        """Let failed jobs run again: those of `ids`, or all that have failed by now; returns how many there were."""
+        keys = (self._ready, self._failed, self._state, self._wake)
+        until, retried, more = 0, 0, True
+        while more:
+            _, until, count, more = yield Eval(RETRY, keys, (until, *ids))
+            retried += count
+            more = more and not ids
+        return retried
+
+    def delete_flow(self, ids: Sequence[str]) -> Flow[int]:
+        """Forget jobs that have ended; returns how many there were."""
+        keys = (self._done, self._failed, self._body, self._state, self._error)
+        reply = yield Eval(DELETE, keys, ids)
+        return int(reply[1])
 
     def count_flow(self) -> Flow[list[int]]:
         """How many jobs are waiting, delayed, active, completed and failed."""

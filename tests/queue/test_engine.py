@@ -221,6 +221,48 @@ def test_a_delayed_retry_wakes_a_worker_that_would_sleep_longer(hands, client):
     assert client.llen(hands.key("wake")) == 1
 
 
+def test_a_retried_job_has_all_its_retries_before_it(hands, client):
+    hands.send("a")
+    (old,) = hands.exchange(want=1).claims
+    hands.exchange(Outcome("a", old.generation, "fail", text="broken"))
+    client.delete(hands.key("wake"))
+    assert hands.run(hands.engine.retry_flow(["a", "b"])) == 1
+    assert hands.run(hands.engine.retry_flow(["a"])) == 0
+    assert client.llen(hands.key("wake")) == 1, "an idle worker is woken"
+    (new,) = hands.exchange(want=1).claims
+    assert (new.attempts, new.crashes) == (1, 0)
+    assert new.generation > old.generation, "a late outcome of the failed run is refused"
+    (entry,) = hands.run(hands.engine.look_flow(["a"]))
+    assert (entry.finished_ms, entry.error) == (0, "broken")
+
+
+def test_all_failed_jobs_are_retried_in_bounded_steps_and_once(hands, client):
+    names = [f"j{n:03}" for n in range(2 * BATCH + 50)]
+    hands.send(*names)
+    for _ in range(3):
+        claims = hands.exchange(want=BATCH).claims
+        hands.exchange(*[Outcome(claim.id, claim.generation, "fail") for claim in claims])
+    client.zadd(hands.key("failed"), {"later": 10**15})  # fails while the others are being retried
+    assert hands.run(hands.engine.retry_flow()) == len(names)
+    assert client.llen(hands.key("ready")) == len(names)
+    assert client.zrange(hands.key("failed"), 0, -1) == [b"later"]
+
+
+def test_only_what_has_ended_can_be_deleted(hands, client):
+    hands.send(*"abc")
+    hands.send("later", delay=100)
+    done, failed = hands.exchange(want=2).claims
+    hands.exchange(Outcome("a", done.generation, "done"), Outcome("b", failed.generation, "fail", text="x"), want=1)
+    for name, deleted in {"a": 1, "b": 1, "c": 0, "later": 0, "unknown": 0}.items():
+        assert hands.run(hands.engine.delete_flow([name])) == deleted
+    assert [hands.status(name) for name in ("a", "b", "c", "later")] == [None, None, "active", "delayed"]
+    assert (client.hlen(hands.key("body")), client.hlen(hands.key("state")), client.hlen(hands.key("error"))) == (
+        2,
+        1,
+        0,
+    )
+
+
 class Model(RuleBasedStateMachine):
     """Jobs as plain Python values, moved by the same steps as in Redis."""
 
@@ -235,6 +277,9 @@ class Model(RuleBasedStateMachine):
         self.where: dict[str, str] = {}
         self.held: dict[str, Claim] = {}
         self.stale: list[Claim] = []
+        self.failed: list[str] = []
+        self.failures = 0
+        self.began = self.client.time()[0] * 1000 - 60_000
         self.attempts: dict[str, int] = {}
         self.crashes: dict[str, int] = {}
 
@@ -269,11 +314,33 @@ class Model(RuleBasedStateMachine):
             self.attempts[claim.id] -= 1
         if word in ("done", "fail"):
             self.where[claim.id] = {"done": "completed", "fail": "failed"}[word]
+            if word == "fail":
+                self.fail(claim.id)
         elif later:
             self.where[claim.id] = "delayed"
         else:
             self.where[claim.id] = "waiting"
             self.ready.insert(0 if word == "back" else len(self.ready), claim.id)
+
+    @rule(data=st.data(), all_of_them=st.booleans())
+    def retry(self, data: st.DataObject, all_of_them: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.where))) if self.where else "nobody"
+        failed = [each for each in self.failed if all_of_them or each == name]
+        flow = self.hands.engine.retry_flow() if all_of_them else self.hands.engine.retry_flow([name])
+        assert self.hands.run(flow) == len(failed)
+        for each in failed:
+            self.where[each], self.attempts[each], self.crashes[each] = "waiting", 0, 0
+            self.ready.append(each)
+            self.failed.remove(each)
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.where))) if self.where else "nobody"
+        ended = self.where.get(name) in ("completed", "failed")
+        assert self.hands.run(self.hands.engine.delete_flow([name])) == ended
+        if ended:
+            del self.where[name]
+            self.failed = [each for each in self.failed if each != name]
 
     @rule(data=st.data())
     def lose_a_worker(self, data: st.DataObject) -> None:
@@ -287,9 +354,16 @@ class Model(RuleBasedStateMachine):
         self.crashes[claim.id] += 1
         if self.crashes[claim.id] == MAX_CRASHES:
             self.where[claim.id] = "failed"
+            self.fail(claim.id)
         else:
             self.where[claim.id] = "waiting"
             self.ready.insert(0, claim.id)
+
+    def fail(self, name: str) -> None:
+        """The oldest failure is retried first: no two of them at the same millisecond."""
+        self.failed.append(name)
+        self.failures += 1
+        self.client.zadd(self.hands.key("failed"), {name: self.began + self.failures})
 
     @rule(data=st.data())
     def time_passes(self, data: st.DataObject) -> None:
