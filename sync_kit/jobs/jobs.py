@@ -160,6 +160,23 @@ class Jobs:
         """Forget a job that has ended; False if there is none of this id among them. Raises what `retry` does."""
         return await self.kit.driver.run(self.delete_flow(job_id)) == 1
 
+    async def pause(self) -> bool:
+        """Let no worker take jobs until `resume`; those that run go on, and sending works as ever.
+
+        It holds on all hosts and after restarts, until somebody resumes.
+
+        Returns:
+            Whether it was not paused before.
+
+        Raises:
+            Unavailable: Redis cannot be reached; whether it was carried out is not known.
+        """
+        return await self.kit.driver.run(self.engine.pause_flow(True))
+
+    async def resume(self) -> bool:
+        """Undo `pause`, and wake a worker; returns whether it was paused. Raises what `pause` does."""
+        return await self.kit.driver.run(self.engine.pause_flow(False))
+
     def worker(
         self,
         *,
@@ -258,6 +275,14 @@ class BlockingJobs:
     def retry_failed(self) -> int:
         """See `Jobs.retry_failed`."""
         return self._jobs.kit.run_blocking(self._jobs.engine.retry_flow(), "jobs.retry_failed()")
+
+    def pause(self) -> bool:
+        """See `Jobs.pause`."""
+        return self._jobs.kit.run_blocking(self._jobs.engine.pause_flow(True), "jobs.pause()")
+
+    def resume(self) -> bool:
+        """See `Jobs.resume`."""
+        return self._jobs.kit.run_blocking(self._jobs.engine.pause_flow(False), "jobs.resume()")
 
     def delete(self, job_id: str) -> bool:
         """See `Jobs.delete`."""

@@ -76,7 +76,7 @@ class Sender(Generic[P, T]):
         return (await self.jobs.kit.driver.run(self.send_flow([self.schema.make(args, kwargs)])))[0]
 
     async def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
-        """Send one job for each payload, a hundred in each round trip. Raises what `send` raises.
+        """Send one job for each payload, two thousand in each round trip. Raises what `send` raises.
 
         All payloads are checked before the first is written.
         """

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sync_kit._io.flow import Eval, Pop
+from sync_kit._io.flow import Batch, Eval, Pop
 from sync_kit._io.keys import KeyGroup
 from sync_kit._io.scripts import Script
+from sync_kit.errors import SyncKitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,9 +29,12 @@ LIST = Script.load(__name__, "list")
 COUNT = Script.load(__name__, "count")
 RETRY = Script.load(__name__, "retry")
 DELETE = Script.load(__name__, "delete")
+PAUSE = Script.load(__name__, "pause")
 
 BATCH = 100
 """Jobs that one call handles at most."""
+TRIP = 20
+"""Calls that leave in one round trip at most."""
 LEASE = 30.0
 """Seconds that a job is leased to a worker without renewal."""
 MAX_CRASHES = 3
@@ -107,22 +111,25 @@ class Engine:
         key = self._group.key
         self._ready, self._delayed, self._leases = key("ready"), key("delayed"), key("leases")
         self._body, self._state, self._error = key("body"), key("state"), key("error")
-        self._done, self._failed, self._wake = key("done"), key("failed"), key("wake")
+        self._done, self._failed, self._wake, self._paused = key("done"), key("failed"), key("wake"), key("paused")
 
     def send_flow(self, jobs: Sequence[tuple[str, bytes]], *, delay: float = 0.0, at: float = 0.0) -> Flow[int]:
-        """Accept jobs, at once or when they are due (`at`: epoch seconds); returns how many were new."""
-        keys = (self._ready, self._delayed, self._body, self._wake)
-        new = 0
-        for batch in _batches(jobs):
-            args = (_ms(delay), _ms(at), *(value for job in batch for value in job))
-            reply = yield Eval(SEND, keys, args, repeat=True)
-            new += reply[1]
+        """Accept jobs, at once or when they are due (`at`: epoch seconds); returns how many were new.
+
+        A hundred in each call, and twenty calls in each round trip.
+        """
+        keys, times, new = (self._ready, self._delayed, self._body, self._wake), (_ms(delay), _ms(at)), 0
+        calls = [Eval(SEND, keys, (*times, *(v for job in some for v in job)), repeat=True) for some in _batches(jobs)]
+        for start in range(0, len(calls), TRIP):
+            trip = calls[start : start + TRIP]
+            replies = (yield Batch(trip)) if len(trip) > 1 else [(yield trip[0])]
+            new += sum(_accepted(reply) for reply in replies)
         return new
 
     def exchange_flow(self, worker: str, call: str, outcomes: Sequence[Outcome], want: int, keep: Keep) -> Flow[Turn]:
         """Hand in at most `BATCH` outcomes and take at most `want` jobs. Repeating it with the same `call` is safe."""
         keys = [self._ready, self._delayed, self._leases, self._body, self._state, self._error]
-        keys += [self._done, self._failed, self._wake, self._group.key("worker", worker)]
+        keys += [self._done, self._failed, self._wake, self._group.key("worker", worker), self._paused]
         args: list[str | int] = [call, min(want, BATCH), _ms(LEASE), MAX_CRASHES]
         args += [_ms(keep.completed), keep.completed_count, _ms(keep.failed), keep.failed_count]
         for outcome in outcomes:
@@ -177,6 +184,11 @@ class Engine:
         reply = yield Eval(DELETE, keys, ids)
         return int(reply[1])
 
+    def pause_flow(self, pauses: bool) -> Flow[bool]:
+        """Let no jobs be taken, or let them be taken again; returns whether that changed anything."""
+        reply = yield Eval(PAUSE, (self._paused, self._ready, self._wake), (int(pauses),))
+        return bool(reply[1])
+
     def count_flow(self) -> Flow[list[int]]:
         """How many jobs are waiting, delayed, active, completed and failed."""
         keys = (self._ready, self._delayed, self._leases, self._done, self._failed)
@@ -186,6 +198,12 @@ class Engine:
 
 def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _accepted(reply: Any) -> int:
+    if isinstance(reply, SyncKitError):
+        raise reply
+    return int(reply[1])
 
 
 def _ms(seconds: float) -> int:

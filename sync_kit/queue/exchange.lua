@@ -1,12 +1,12 @@
 -- exchange: hand in outcomes of finished runs, and take up to `want` jobs that are ready
--- KEYS: ready delayed leases body state error done failed wake last
+-- KEYS: ready delayed leases body state error done failed wake last paused
 -- ARGV: call want lease_ms max_crashes keep_ms keep_count keep_failed_ms keep_failed_count ; id generation outcome delay_ms text ...
 -- returns: ok, next_due_ms (-1: nothing is known), refused ids, jobs as {id, body, generation, attempts, crashes}
 --
 -- A call that is repeated with the same `call` (its reply was lost) takes nothing again: it is told what it took.
 -- The state of a job is a text: generation, attempts, crashes, started_ms, finished_ms.
 
-local ready, delayed, leases, body, state, errors, done, failed, wake, last = unpack(KEYS)
+local ready, delayed, leases, body, state, errors, done, failed, wake, last, paused = unpack(KEYS)
 local call, want, lease, max_crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local MOST = 100
 
@@ -156,11 +156,12 @@ if not taken then
   refused = hand_in()
   reclaim()
   promote()
-  taken = claim()
+  local pausing = redis.call('EXISTS', paused) == 1
+  taken = pausing and {} or claim()
   trim(done, tonumber(ARGV[5]), tonumber(ARGV[6]))
   trim(failed, tonumber(ARGV[7]), tonumber(ARGV[8]))
   if #taken > 0 or #ARGV > 8 then remember(taken) end
-  hint = hint or redis.call('LLEN', ready) > 0
+  hint = hint or (not pausing and redis.call('LLEN', ready) > 0)
   if hint and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, '1') end
 end
 

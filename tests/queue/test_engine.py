@@ -248,6 +248,31 @@ def test_all_failed_jobs_are_retried_in_bounded_steps_and_once(hands, client):
     assert client.zrange(hands.key("failed"), 0, -1) == [b"later"]
 
 
+def test_nothing_is_taken_from_a_paused_queue(hands, client):
+    hands.send("a", "b")
+    (claim,) = hands.exchange(want=1).claims
+    assert hands.run(hands.engine.pause_flow(True))
+    assert not hands.run(hands.engine.pause_flow(True))
+    hands.send("late", delay=100)
+    client.zadd(hands.key("delayed"), {"late": 1})
+    client.delete(hands.key("wake"))
+    assert hands.exchange(Outcome("a", claim.generation, "done"), want=5).claims == []
+    assert hands.status("a") == "completed", "what runs goes on"
+    assert hands.status("late") == "waiting"
+    assert client.llen(hands.key("wake")) == 0, "nobody is woken in vain"
+    assert hands.run(hands.engine.pause_flow(False))
+    assert not hands.run(hands.engine.pause_flow(False))
+    assert client.llen(hands.key("wake")) == 1
+    assert [claim.id for claim in hands.exchange(want=5).claims] == ["b", "late"]
+
+
+def test_thousands_are_sent_in_a_trip(hands, client):
+    names = [f"j{n:04}" for n in range(4321)]
+    assert hands.send(*names) == len(names)
+    assert hands.send(*names[:5], "new") == 1
+    assert client.lrange(hands.key("ready"), 0, -1) == [name.encode() for name in (*names, "new")]
+
+
 def test_only_what_has_ended_can_be_deleted(hands, client):
     hands.send(*"abc")
     hands.send("later", delay=100)

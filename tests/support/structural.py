@@ -16,6 +16,7 @@ PATTERNS = (
     "*:q:{*}:done",
     "*:q:{*}:failed",
     "*:q:{*}:wake",
+    "*:q:{*}:paused",
 )
 
 
