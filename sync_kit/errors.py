@@ -127,8 +127,8 @@ class LockError(SyncKitError):
         self.resource = resource
         self.holder = holder
         self.expires_in = expires_in
-        why = said or f"is held by {holder} for another {expires_in:.3f} s unless renewed"
-        super().__init__(f"{_short(resource)} of {where} {why}: try again later or pass a longer wait=")
+        held = f"is held by {holder} for another {expires_in:.3f} s unless renewed"
+        super().__init__(f"{_short(resource)} of {where} {said or f'{held}: try again later or pass a longer wait='}")
 
 
 class LockLostError(SyncKitError):

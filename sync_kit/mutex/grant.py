@@ -158,7 +158,7 @@ def _given(grant: Grant, reply: Sequence[Any]) -> bool:
 
 def _busy(grant: Grant, reply: Sequence[Any]) -> LockError:
     holder = reply[2].decode("utf-8", "replace")
-    said = None if holder else "is free, but promised to the next in line"
+    said = None if holder else "is free, but promised to the next in line: try again later or pass a longer wait="
     return LockError(str(grant.site), grant.resource, holder or IN_LINE, reply[1] / 1000, said=said)
 
 

@@ -38,5 +38,5 @@ def refuse_nested(grant: Grant) -> None:
     for held in inside:
         same = held.keys.line == grant.keys.line and held.site.kit is grant.site.kit
         if same and (held.task, held.process) == (task, grant.process) and held.expires_in > 0:
-            said = "is held by this very task, which would wait for itself; use the lease it has, or leave that block"
+            said = "is held by this very task, which would wait for itself: use the lease it has, or leave that block"
             raise LockError(str(grant.site), grant.resource, owner(), held.expires_in, said=said)
