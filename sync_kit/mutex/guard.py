@@ -139,10 +139,11 @@ class Guard(_Guard):
     async def _release(self) -> bool:
         if self._over():
             return self._lease.lost
+        left = self._lease.expires_in
         try:
             return lost_at_the_end(self._lease, await self._lease.release())
         except SyncKitError as error:
-            return not not_released(self._lease, error)
+            return not not_released(self._lease, left, error)
 
 
 class BlockingGuard(_Guard):
@@ -168,7 +169,8 @@ class BlockingGuard(_Guard):
     def _release(self) -> bool:
         if self._over():
             return self._lease.lost
+        left = self._lease.expires_in
         try:
             return lost_at_the_end(self._lease, self._lease.release())
         except SyncKitError as error:
-            return not not_released(self._lease, error)
+            return not not_released(self._lease, left, error)

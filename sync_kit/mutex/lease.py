@@ -137,8 +137,9 @@ def lost_at_the_end(lease: _Lease, released: bool) -> bool:
     return lease.lost
 
 
-def not_released(lease: _Lease, error: SyncKitError) -> bool:
-    """What the end of a block makes of a release that got no answer: the lease lasted if it had time left."""
-    lasted = lease._grant.lost is None
+def not_released(lease: _Lease, left: float, error: SyncKitError) -> bool:
+    """What the end of a block makes of a release that got no answer: the lease lasted if it had time `left`."""
     log.warning("%r could not be released and will expire: %s", lease, error)
-    return lasted
+    if left == 0.0:
+        lease._grant.lost = lease._grant.lost or "it had expired when the block ended"
+    return not lease.lost

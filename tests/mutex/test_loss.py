@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import anyio
@@ -215,3 +216,42 @@ async def test_the_silence_of_redis_hides_no_end_of_another_mutex(own_server):
         server.resume()
     assert len(late) == 4
     assert max(late.values()) < 0.3, late
+
+
+@pytest.fixture
+def stand_still():
+    """`stand_still(seconds)`: no other thread of the process runs meanwhile, as when it is stopped."""
+    interval = sys.getswitchinterval()
+
+    def stand(seconds):
+        sys.setswitchinterval(60)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    yield stand
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["async", "blocking"])
+def test_a_block_that_outlived_its_lease_unnoticed_does_not_end_well_without_redis(own_server, stand_still, blocking):
+    """Nobody could be asked whether it had lasted, and by its own count it had not."""
+    server = own_server()
+    kit = SyncKit(server.url, namespace="outage")
+    mutex = Mutex("reports", ttl=0.3, kit=kit)
+
+    def work():
+        server.kill()
+        stand_still(0.4)
+
+    async def run():
+        async with kit, mutex.lock("a"):
+            work()
+
+    with pytest.raises(LockLostError, match="expired when the block ended|not be renewed"):
+        if blocking:
+            with mutex.blocking.lock("a"):
+                work()
+        else:
+            anyio.run(run)
+    kit.close()
