@@ -66,7 +66,7 @@ class Backoff:
         return grown * (1 - self.jitter * random.random())
 
 
-class Retry(Exception):  # noqa: N818: it is raised to ask for something
+class Retry(Exception):
     """Raised by a handler to be tried again, as if it had failed, whatever `retry_for` and `give_up_on` say.
 
     It counts as an attempt: when no retries are left, the job is failed.
