@@ -31,6 +31,10 @@ LIVENESS = 3.0
 elapsed = Ticks().elapsed
 
 
+two_modes = pytest.mark.parametrize("anyio_backend", ["asyncio", "blocking"], indirect=True)
+"""For what takes its time and is the same for all loops."""
+
+
 def waiting(client):
     """How many stand in all lines."""
     return sum(client.llen(key) for key in client.keys("*:line:*"))
@@ -194,6 +198,7 @@ async def a_waiting_process(server, namespace, client):
     return child
 
 
+@two_modes
 async def test_a_dead_waiter_at_the_head_costs_at_most_its_liveness(mutex, server, namespace, client, face):
     held = await taken(mutex)
     child = await a_waiting_process(server, namespace, client)
@@ -234,6 +239,7 @@ async def test_several_dead_waiters_cost_no_more_than_one(mutex, face, client):
     await eventually(lambda: waiting(client) == 0, LIVENESS + 0.5)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_a_line_of_dead_waiters_is_forgotten(mutex, server, namespace, client):
     """Nobody is left to say who is alive: the line expires."""
     held = await taken(mutex)
@@ -246,6 +252,7 @@ async def test_a_line_of_dead_waiters_is_forgotten(mutex, server, namespace, cli
     assert await mutex.acquire("a", ttl=0.1)
 
 
+@two_modes
 async def test_a_dead_waiter_does_not_block_those_who_wait_for_a_moment_only(mutex, face, server, namespace, client):
     """None of them waits long enough for a beat."""
     held = await taken(mutex)
@@ -317,7 +324,7 @@ async def test_a_server_clock_that_steps_back_keeps_no_dead_waiter_alive(mutex, 
     assert elapsed() - released < LIVENESS
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_all_of_many_waiters_keep_their_places_by_signs_of_life_alone(mutex, client):
     held = await taken(mutex)
     async with anyio.create_task_group() as group:
@@ -473,6 +480,7 @@ async def test_nobody_starves(mutex, face, client):
     assert max(waits) <= 3 * sum(waits) / 400
 
 
+@two_modes
 async def test_merely_waiting_sends_nothing_for_a_second(own_server, face, namespace):
     server = own_server()
     client, kit = server.client(), SyncKit(server.url, namespace=namespace)
