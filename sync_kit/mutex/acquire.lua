@@ -23,9 +23,9 @@ for i = 4, #KEYS do
 end
 
 local now, time = clock()
-local waiters, before = redis.call('LLEN', line), false
-if waiters > 0 then
-  before = redis.call('LPOS', line, place)
+local waiters = redis.call('LLEN', line)
+local before = waiters > 0 and redis.call('LPOS', line, place)
+if waiters > 0 and not (before and before < free) then
   if before and stays == '1' then live(line, alive, token, now) end
   local dead = bury(line, alive, now)
   waiters, before = waiters - dead, before and before - dead
@@ -44,8 +44,8 @@ if (before or waiters) < free then
   return {'ok', number, vacant - 3}
 end
 
-if stays == '1' then
-  if not before then redis.call('RPUSH', line, place) end
+if stays == '1' and not before then
+  redis.call('RPUSH', line, place)
   live(line, alive, token, now)
 end
 
