@@ -35,6 +35,7 @@ log = logging.getLogger("sync_kit")
 STAY = Script.load(__name__, "stay")
 BATCH = 100
 AGAIN = 0.02
+"""Seconds after a first failure until the inbox is read again."""
 LINGER = 3.0
 """Seconds that an inbox is read when nobody waits: the next waiter need not connect again."""
 

@@ -80,7 +80,7 @@ class Site:
 
 
 class ResourceKeys:
-    """The keys of one resource, encoded once for its scripts."""
+    """The keys of one resource, encoded once: `acquire` for that script, `release` for those that need no fence."""
 
     __slots__ = ("acquire", "line", "locks", "release")
 

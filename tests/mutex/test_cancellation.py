@@ -142,23 +142,28 @@ async def test_a_release_without_an_answer_does_not_swallow_a_cancellation(own_s
     monkeypatch.setattr("sync_kit.mutex.grant.CALL_LIMIT", 0.3)
     server = own_server()
     went_on: list[int] = []
+    paused: list[int] = []
+
+    def pause():
+        server.pause()
+        paused.append(1)
 
     async def work():
         if verb == "release":
             lease = await mutex.acquire("a")
             assert lease is not None
-            server.pause()
+            pause()
             await lease.release()
         else:
             async with mutex.lock("a"):
-                server.pause()
+                pause()
         went_on.append(1)
 
     async with SyncKit(server.url, namespace="outage") as kit:
         mutex = Mutex("reports", kit=kit)
         await block(mutex)
         task = asyncio.ensure_future(work())
-        await anyio.sleep(0.1)
+        await eventually(lambda: paused, 5)  # its next await is the release
         task.cancel()
         await asyncio.wait([task])
         server.resume()
