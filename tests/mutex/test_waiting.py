@@ -191,6 +191,48 @@ asyncio.run(mutex.with_lock("a", lambda: asyncio.sleep(60)))
 """
 
 
+HUNG = """
+import anyio, sys, time
+from sync_kit import Mutex, SyncKit
+
+url, namespace, backend = sys.argv[1:]
+mutex = Mutex("reports", wait=60, kit=SyncKit(url, namespace=namespace))
+
+async def main():
+    async with anyio.create_task_group() as group:
+        group.start_soon(mutex.acquire, "a")
+        while not await mutex.holder("a") or not (await mutex.holder("a")).waiters:
+            await anyio.sleep(0.01)
+        await anyio.sleep(1.2)
+        print("hung", flush=True)
+        time.sleep(60)
+
+anyio.run(main, backend=backend)
+"""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize(
+    ("backend", "liveness"), [("asyncio", LIVENESS), ("trio", LIVENESS + 2)], ids=["asyncio", "trio"]
+)
+async def test_a_waiter_whose_loop_hangs_is_passed_over(mutex, server, namespace, client, backend, liveness):
+    held = await taken(mutex)
+    command = [sys.executable, "-c", HUNG, server.url, namespace, backend]
+    child = await anyio.to_thread.run_sync(lambda: subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE))
+    try:
+        assert child.stdout is not None
+        assert await anyio.to_thread.run_sync(child.stdout.readline) == b"hung\n"
+        hung = elapsed()
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold_for_a_moment, mutex)
+            await eventually(lambda: waiting(client) == 2, 2)
+            await held.release()
+        assert elapsed() - hung < liveness + 0.5
+    finally:
+        child.kill()
+        await anyio.to_thread.run_sync(child.communicate)
+
+
 async def a_waiting_process(server, namespace, client):
     command = [sys.executable, "-c", CHILD, server.url, namespace]
     child = await anyio.to_thread.run_sync(lambda: subprocess.Popen(command, cwd=ROOT))
