@@ -14,6 +14,7 @@ from sync_kit.errors import (
 from sync_kit.jobs import Backoff, Counts, Job, Jobs, Receipt, Retry, Task
 from sync_kit.kit import SyncKit, configure
 from sync_kit.mutex import BlockingLease, Holder, Lease, Mutex, Semaphore
+from sync_kit.queue import Worker
 from sync_kit.ratelimit import Decision, RateLimiter
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "Task",
     "Unavailable",
     "UnknownTaskError",
+    "Worker",
     "configure",
 ]

@@ -149,17 +149,17 @@ class LockLostError(SyncKitError):
 
 
 class InvalidPayloadError(SyncKitError):
-    """A payload does not fit the schema of its task; nothing was written.
+    """A payload does not fit the schema of its task or queue; nothing was written.
 
     Attributes:
-        task: the task's name.
+        where: whose schema that is, such as "task 'send_email'".
         errors: pydantic's list of what is wrong, without the input values.
     """
 
-    def __init__(self, task: str, errors: Sequence[Any], detail: str) -> None:
-        self.task = task
+    def __init__(self, where: str, errors: Sequence[Any], detail: str) -> None:
+        self.where = where
         self.errors = list(errors)
-        super().__init__(f"payload of task {task!r} refused by its schema: {detail}")
+        super().__init__(f"payload of {where} refused by its schema: {detail}")
 
 
 class UnknownTaskError(SyncKitError):

@@ -201,7 +201,7 @@ class AsyncioDriver(BaseDriver):
 
     async def _pop(self, effect: Pop) -> bytes | None:
         """Blocking reads have connections of their own, so that nothing waits behind what waits."""
-        packed, limit = [blpop(effect.key, effect.seconds)], effect.seconds + self._address.timeout
+        packed, limit = [blpop(effect.keys, effect.seconds)], effect.seconds + self._address.timeout
         reply = await self._alone(packed, limit)
         if isinstance(reply, DEMOTED):
             await self._close_waiting()
@@ -211,7 +211,7 @@ class AsyncioDriver(BaseDriver):
     async def asking(self, effect: Eval | Pop) -> Any:
         """Perform an effect on a node to which its slot is on the way: `ASKING` is for the next command only."""
         if isinstance(effect, Pop):
-            packed, limit = blpop(effect.key, effect.seconds), effect.seconds + self._address.timeout
+            packed, limit = blpop(effect.keys, effect.seconds), effect.seconds + self._address.timeout
         else:
             packed = effect.script.whole(effect.keys, effect.args)
             limit = effect.deadline or self._address.timeout

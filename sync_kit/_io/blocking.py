@@ -137,7 +137,7 @@ class ServerDriver(BlockingDriver):
         return element(answer) if isinstance(effect, Pop) else answer
 
     def _blpop(self, effect: Pop) -> bytes:
-        return blpop(effect.key, min(effect.seconds, _POP_SLICE))
+        return blpop(effect.keys, min(effect.seconds, _POP_SLICE))
 
     def _exchange(self, packed: Sequence[bytes], timeout: float) -> list[Any]:
         """Send commands in one write; their replies, and as values what came instead of a reply."""

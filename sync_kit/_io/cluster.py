@@ -218,5 +218,4 @@ def _astray(cluster: Cluster, answers: Sequence[Any]) -> Iterator[int]:
 
 
 def _slot(effect: Eval | Pop) -> int:
-    key = effect.key if isinstance(effect, Pop) else effect.keys[0]
-    return key_slot(key.encode())
+    return key_slot(effect.keys[0].encode())

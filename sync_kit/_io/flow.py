@@ -60,16 +60,16 @@ class Sleep:
 
 
 class Pop:
-    """Wait at most `seconds` for an element of the list `key` and take it; answers with it, or None if none came.
+    """Wait at most `seconds` for an element of one of some lists and take it; answers with it, or None if none came.
 
-    Only ever a wake-up hint: a cancelled pop may lose its element. It waits for a millisecond at
-    least, because to Redis 0 means for ever.
+    The lists, all with one hash tag, are looked at in their order. Only ever a wake-up hint: a cancelled
+    pop may lose its element. It waits for a millisecond at least, because to Redis 0 means for ever.
     """
 
-    __slots__ = ("key", "seconds")
+    __slots__ = ("keys", "seconds")
 
-    def __init__(self, key: str, seconds: float) -> None:
-        self.key = key
+    def __init__(self, keys: Sequence[str], seconds: float) -> None:
+        self.keys = keys
         self.seconds = max(seconds, 0.001)
 
 

@@ -137,9 +137,9 @@ def pack(*parts: Arg) -> bytes:
     return b"*%d\r\n" % len(parts) + _bulk(parts)
 
 
-def blpop(key: str, seconds: float) -> bytes:
+def blpop(keys: Sequence[str], seconds: float) -> bytes:
     """The bytes of a blocking read of one element."""
-    return pack("BLPOP", key, f"{seconds:.3f}")
+    return pack("BLPOP", *keys, f"{seconds:.3f}")
 
 
 ASKING = pack("ASKING")

@@ -142,5 +142,5 @@ def _said(error: BaseException) -> str:
 
 def _about(effect: Eval | Pop) -> str:
     if isinstance(effect, Pop):
-        return f"waiting on {effect.key!r}"
+        return f"waiting on {effect.keys[0]!r}"
     return f"{effect.script.name} on {effect.keys[0]!r}"

@@ -1,10 +1,10 @@
 """Background jobs: sent from anywhere, run at least once by a worker. See README.md here."""
 
-from sync_kit.jobs.job import Counts, Job, Receipt
-from sync_kit.jobs.jobs import BlockingJobs, Jobs
+from sync_kit.jobs.blocking import BlockingJobs
+from sync_kit.jobs.job import Counts, Job, JobList, Receipt
+from sync_kit.jobs.jobs import Jobs
 from sync_kit.jobs.policy import Backoff, Retry
 from sync_kit.jobs.task import BlockingSender, Sender, Task
-from sync_kit.jobs.worker import Worker
 
 __all__ = [
     "Backoff",
@@ -12,10 +12,10 @@ __all__ = [
     "BlockingSender",
     "Counts",
     "Job",
+    "JobList",
     "Jobs",
     "Receipt",
     "Retry",
     "Sender",
     "Task",
-    "Worker",
 ]

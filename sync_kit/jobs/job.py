@@ -9,15 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from sync_kit.errors import InvalidPayloadError
-from sync_kit.jobs.ids import made_at
+from sync_kit.queue.ids import made_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sync_kit.jobs.task import Task
     from sync_kit.queue import Claim, Entry
 
-Status = Literal["waiting", "delayed", "active", "completed", "failed"]
+Status = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled", "parked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,33 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many jobs are in each status."""
+    """How many jobs are in each status, and how long the one that waits longest has waited.
+
+    Attributes:
+        oldest: seconds since when it waits, by the server's clock; None when none does. One that runs again after
+            its worker died counts from its last start.
+    """
 
     waiting: int
     delayed: int
     active: int
     completed: int
     failed: int
+    cancelled: int
+    parked: int
+    oldest: float | None
+
+
+class JobList(list["Job"]):
+    """A page of jobs.
+
+    Attributes:
+        cursor: where the next page begins, for `list(cursor=)`; None when this is the last one.
+    """
+
+    def __init__(self, jobs: Iterable[Job] = (), cursor: str | None = None) -> None:
+        super().__init__(jobs)
+        self.cursor = cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +72,7 @@ class Job:
         id: a UUID version 7.
         task: the name of its task.
         data: the payload; as plain JSON values when the task is not known here, or its schema refuses it by now.
-        status: waiting, delayed, active, completed or failed.
+        status: waiting, delayed, active, completed, failed, cancelled, or parked: its task is not known to any worker.
         attempts: runs so far; lost workers and shutdowns do not count.
         max_retries: retries after the first run.
         timeout: seconds that a run may take, or None.
@@ -60,8 +80,10 @@ class Job:
         created_at: when it was sent, by the sender's clock.
         scheduled_at: when it is due, while it is delayed.
         started_at: when its last run began.
-        completed_at: when it was completed or failed for good.
+        completed_at: when it was completed, failed for good or was cancelled.
         error: type and message of the last error, or None.
+        priority: those of higher priority run first.
+        tag: a word of the sender's, to find it by.
     """
 
     id: str
@@ -77,26 +99,32 @@ class Job:
     started_at: datetime | None
     completed_at: datetime | None
     error: str | None
+    priority: int
+    tag: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """The part of a job's record that is ours: a line of JSON before the payload."""
 
-    task: str
     retries: int
     timeout: float | None
+    priority: int = 0
+    tag: str | None = None
 
     def encode(self) -> bytes:
         """The line, line break included."""
-        named = {"task": self.task, "retries": self.retries, "timeout": self.timeout}
+        named: dict[str, Any] = {"retries": self.retries, "timeout": self.timeout}
+        if self.priority:
+            named["priority"] = self.priority
+        if self.tag is not None:
+            named["tag"] = self.tag
         return json.dumps(named, separators=(",", ":")).encode() + b"\n"
 
 
 @lru_cache(maxsize=1024)
 def _header(line: bytes) -> Header:
-    named = json.loads(line)
-    return Header(named["task"], named["retries"], named["timeout"])
+    return Header(**json.loads(line))
 
 
 def split(body: bytes) -> tuple[Header, bytes]:
@@ -109,7 +137,7 @@ def running(claim: Claim, header: Header, data: Any) -> Job:
     """The job that a handler is given."""
     return Job(
         id=claim.id,
-        task=header.task,
+        task=claim.kind,
         data=data,
         status="active",
         attempts=claim.attempts,
@@ -121,16 +149,18 @@ def running(claim: Claim, header: Header, data: Any) -> Job:
         started_at=None,
         completed_at=None,
         error=None,
+        priority=header.priority,
+        tag=header.tag,
     )
 
 
 def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
     """The job behind an entry of the engine."""
     header, payload = split(entry.body)
-    task = tasks.get(header.task)
+    task = tasks.get(entry.kind)
     return Job(
         id=entry.id,
-        task=header.task,
+        task=entry.kind,
         data=_payload(task, payload),
         status=entry.status,
         attempts=entry.attempts,
@@ -142,6 +172,8 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
         started_at=_time(entry.started_ms),
         completed_at=_time(entry.finished_ms),
         error=entry.error or None,
+        priority=header.priority,
+        tag=header.tag,
     )
 
 

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sync_kit.errors import ConfigurationError
-from sync_kit.jobs.job import Counts, Job, Status, seen
+from sync_kit.jobs.blocking import BlockingJobs
+from sync_kit.jobs.job import Counts, Job, JobList, Status, seen
 from sync_kit.jobs.policy import Backoff, Moment, read_policy
-from sync_kit.jobs.schema import Schema
+from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
-from sync_kit.jobs.worker import Worker, run_worker
-from sync_kit.kit import SyncKit, default_kit
 from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
-from sync_kit.queue import Engine, Keep
+from sync_kit.queue.records import Keep
+from sync_kit.queue.schema import Schema
+from sync_kit.queue.source import Source
+from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker, run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from typing_extensions import Never
 
     from sync_kit._io.flow import Flow
+    from sync_kit.kit import SyncKit
+    from sync_kit.queue.records import Claim
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-JobList = list[Job]  # inside the classes, `list` is a verb
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 TASK_OPTIONS = (
     *("schema", "name", "retries", "timeout", "backoff", "retry_for", "give_up_on"),
     *("on_success", "on_retry", "on_failure"),
 )
-STATUSES = ("waiting", "delayed", "active", "completed", "failed")
+STATUSES = ("waiting", "delayed", "active", "completed", "failed", "cancelled", "parked")
+PARK_TTL = 7 * 86400.0
+MOST_LOOKED = 1000
 
 
-class Jobs:
+class Jobs(Source):
     """Background jobs: sent from anywhere, run at least once by a worker.
 
     A job that was accepted is run to a final state, whatever process dies, whenever. Handlers may run
@@ -41,36 +47,40 @@ class Jobs:
 
     Args:
         name: the queue; jobs and workers of one name belong together.
-        keep: seconds that completed jobs are kept (at most 10 000 of them); failed ones stay for 7 days.
+        keep: seconds that completed and cancelled jobs are kept (at most 10 000 of them); failed ones stay for 7 days.
+        park_ttl: seconds that a job whose task no worker knows waits for one that does; then it has failed.
         kit: where the jobs live; the default kit if not given.
 
     Raises:
         ConfigurationError: an argument is wrong; the message says how to fix it.
     """
 
-    def __init__(self, name: str, *, keep: Seconds = 3600.0, kit: SyncKit | None = None, **unknown: Never) -> None:
-        refuse_unknown("Jobs", unknown, ("keep", "kit"))
-        self.name = label("the name of a queue", name)
-        self.keep = Keep(completed=seconds("keep", keep))
+    space = "q"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        keep: Seconds = 3600.0,
+        park_ttl: Seconds = PARK_TTL,
+        kit: SyncKit | None = None,
+        **unknown: Never,
+    ) -> None:
+        refuse_unknown("Jobs", unknown, ("keep", "park_ttl", "kit"))
+        super().__init__(name, Keep(completed=seconds("keep", keep), parked=seconds("park_ttl", park_ttl)), kit)
         self.tasks: dict[str, Task[Any, Any]] = {}
-        self._kit = kit
-        self._engine: tuple[str, Engine] | None = None
 
     def __repr__(self) -> str:
-        return f"<Jobs {self.name!r} tasks={list(self.tasks)}>"
+        return f"<Jobs {self.name!r} tasks={[*self.tasks]}>"
 
     @property
-    def kit(self) -> SyncKit:
-        """The kit these jobs live on."""
-        return self._kit or default_kit()
+    def kinds(self) -> Collection[str]:
+        """The names of the tasks that are registered here."""
+        return self.tasks.keys()
 
-    @property
-    def engine(self) -> Engine:
-        """The queue behind the jobs. For the rooms of sync_kit itself."""
-        namespace = self.kit.namespace
-        if self._engine is None or self._engine[0] != namespace:
-            self._engine = (namespace, Engine(namespace, self.name))
-        return self._engine[1]
+    def open(self, claim: Claim) -> JobRun:
+        """See `Source.open`."""
+        return JobRun(claim, self.tasks)
 
     @property
     def blocking(self) -> BlockingJobs:
@@ -121,9 +131,9 @@ class Jobs:
         options = Options(whole("retries", retries, most=10_000), read_timeout(timeout))
 
         def register(handler: Callable[..., Any]) -> Task[P, T]:
-            title = label("the name of a task", handler.__name__ if name is None else name)
+            title = one_line(label("the name of a task", handler.__name__ if name is None else name))
             self._refuse_other(title, handler)
-            task: Task[P, T] = Task(self, title, Schema(title, schema), options, handler, policy)
+            task: Task[P, T] = Task(self, title, Schema(f"task {title!r}", schema), options, handler, policy)
             self.tasks[title] = task
             return task
 
@@ -133,16 +143,57 @@ class Jobs:
         """What is known of a job; None if it is unknown or no longer kept."""
         return await self.kit.driver.run(self.get_flow(job_id))
 
-    async def list(self, *, status: Status, limit: int = 100) -> JobList:
-        """Up to `limit` jobs of one status; completed and failed ones with the newest first."""
-        return await self.kit.driver.run(self.list_flow(status, limit))
+    async def list(
+        self,
+        *,
+        status: Status,
+        task: str | None = None,
+        tag: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> JobList:
+        """A page of the jobs of one status; those that ended have the newest first, the others what is next.
+
+        Jobs that come, go or move meanwhile make no other job appear twice or not at all.
+
+        Args:
+            status: waiting, delayed, active, completed, failed, cancelled or parked.
+            task: only jobs of this task.
+            tag: only jobs with this tag.
+            limit: jobs at most. With a filter a page may hold fewer although there are more: it ends after
+                about 1000 jobs that were looked at.
+            cursor: what `.cursor` of the page before says; the first page if not given.
+
+        Returns:
+            A list of jobs with a `cursor` for the next page, None at the end.
+
+        Raises:
+            ConfigurationError: an argument is wrong.
+            Unavailable: Redis cannot be reached.
+        """
+        return await self.kit.driver.run(self.list_flow(status, task, tag, limit, cursor))
 
     async def counts(self) -> Counts:
         """How many jobs are in each status."""
         return await self.kit.driver.run(self.counts_flow())
 
+    async def cancel(self, job_id: str) -> bool:
+        """End a job that has not ended: one that waits at once, one that runs within a second.
+
+        The handler of a running job is cancelled; a plain function on a thread cannot be, so it goes on, and if it
+        ends well its job is completed. A job that is cancelled is neither retried nor run again; it is kept as
+        `cancelled` as long as completed ones.
+
+        Returns:
+            False if it had ended already, or is not known.
+
+        Raises:
+            Unavailable: Redis cannot be reached; whether it was carried out is not known.
+        """
+        return await self.kit.driver.run(self.cancel_flow(job_id))
+
     async def retry(self, job_id: str) -> bool:
-        """Let a failed job run again, with all of its retries before it; False if it is not among the failed ones.
+        """Let a job run again that failed or was cancelled, with all of its retries before it; False if there is none.
 
         Raises:
             Unavailable: Redis cannot be reached; whether it was carried out is not known.
@@ -154,38 +205,23 @@ class Jobs:
 
         A hundred go at a time: when it is interrupted, the others stay where they are.
         """
-        return await self.kit.driver.run(self.engine.retry_flow())
+        return await self.kit.driver.run(self.desk.retry_flow())
 
     async def delete(self, job_id: str) -> bool:
         """Forget a job that has ended; False if there is none of this id among them. Raises what `retry` does."""
         return await self.kit.driver.run(self.delete_flow(job_id)) == 1
 
-    async def pause(self) -> bool:
-        """Let no worker take jobs until `resume`; those that run go on, and sending works as ever.
-
-        It holds on all hosts and after restarts, until somebody resumes.
-
-        Returns:
-            Whether it was not paused before.
-
-        Raises:
-            Unavailable: Redis cannot be reached; whether it was carried out is not known.
-        """
-        return await self.kit.driver.run(self.engine.pause_flow(True))
-
-    async def resume(self) -> bool:
-        """Undo `pause`, and wake a worker; returns whether it was paused. Raises what `pause` does."""
-        return await self.kit.driver.run(self.engine.pause_flow(False))
-
     def worker(
         self,
         *,
         concurrency: int = 10,
-        poll_interval: Seconds = 1.0,
-        drain_timeout: Seconds = 20.0,
+        poll_interval: Seconds = POLL_INTERVAL,
+        drain_timeout: Seconds = DRAIN_TIMEOUT,
         **unknown: Never,
     ) -> Worker:
         """A worker that runs beside your code: `async with jobs.worker(): ...`. It drains on exit.
+
+        One worker over several queues is `Worker(mail, reports, concurrency=10)`.
 
         Args:
             concurrency: jobs that run at the same time.
@@ -196,19 +232,14 @@ class Jobs:
             ConfigurationError: an argument is wrong.
         """
         refuse_unknown("worker", unknown, ("concurrency", "poll_interval", "drain_timeout"))
-        return Worker(
-            self,
-            concurrency=whole("concurrency", concurrency, least=1, most=10_000),
-            poll_interval=seconds("poll_interval", poll_interval, least=0.01, most=60),
-            drain_timeout=seconds("drain_timeout", drain_timeout),
-        )
+        return Worker(self, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
 
     async def run(
         self,
         *,
         concurrency: int = 10,
-        poll_interval: Seconds = 1.0,
-        drain_timeout: Seconds = 20.0,
+        poll_interval: Seconds = POLL_INTERVAL,
+        drain_timeout: Seconds = DRAIN_TIMEOUT,
         handle_signals: bool = False,
         **unknown: Never,
     ) -> None:
@@ -219,27 +250,40 @@ class Jobs:
 
     def get_flow(self, job_id: str) -> Flow[Job | None]:
         """The flow of `get`."""
-        found = yield from self.engine.look_flow([label("a job id", job_id)])
+        found = yield from self.desk.look_flow([label("a job id", job_id)])
         return seen(found[0], self.tasks) if found else None
 
-    def list_flow(self, status: str, limit: int) -> Flow[JobList]:
+    def list_flow(
+        self, status: str, task: str | None, tag: str | None, limit: int, cursor: str | None
+    ) -> Flow[JobList]:
         """The flow of `list`."""
         wanted: Any = choice("status", status, STATUSES)
-        entries = yield from self.engine.list_flow(wanted, whole("limit", limit, least=1, most=1000))
-        return [seen(entry, self.tasks) for entry in entries]
+        most, looked, jobs = whole("limit", limit, least=1, most=1000), 0, JobList(cursor=cursor)
+        while len(jobs) < most and looked < MOST_LOOKED:
+            entries, jobs.cursor = yield from self.desk.page_flow(wanted, most - len(jobs), jobs.cursor)
+            looked += len(entries)
+            found = [seen(entry, self.tasks) for entry in entries]
+            jobs += [job for job in found if task in (None, job.task) and tag in (None, job.tag)]
+            if jobs.cursor is None:
+                break
+        return jobs
+
+    def cancel_flow(self, job_id: str) -> Flow[bool]:
+        """The flow of `cancel`."""
+        return self.desk.cancel_flow(label("a job id", job_id))
 
     def retry_flow(self, job_id: str) -> Flow[int]:
         """The flow of `retry`."""
-        return self.engine.retry_flow([label("a job id", job_id)])
+        return self.desk.retry_flow([label("a job id", job_id)])
 
     def delete_flow(self, job_id: str) -> Flow[int]:
         """The flow of `delete`."""
-        return self.engine.delete_flow([label("a job id", job_id)])
+        return self.desk.delete_flow([label("a job id", job_id)])
 
     def counts_flow(self) -> Flow[Counts]:
         """The flow of `counts`."""
-        counts = yield from self.engine.count_flow()
-        return Counts(*counts)
+        tally = yield from self.desk.count_flow()
+        return Counts(*astuple(tally))
 
     def _refuse_other(self, name: str, handler: Callable[..., Any]) -> None:
         known = self.tasks.get(name)
@@ -250,44 +294,12 @@ class Jobs:
             )
 
 
-class BlockingJobs:
-    """The blocking twin of `Jobs`: the same verbs for looking and acting, without await. Workers are async only."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
-
-    def get(self, job_id: str) -> Job | None:
-        """See `Jobs.get`."""
-        return self._jobs.kit.run_blocking(self._jobs.get_flow(job_id), "jobs.get(...)")
-
-    def list(self, *, status: Status, limit: int = 100) -> JobList:
-        """See `Jobs.list`."""
-        return self._jobs.kit.run_blocking(self._jobs.list_flow(status, limit), "jobs.list(...)")
-
-    def counts(self) -> Counts:
-        """See `Jobs.counts`."""
-        return self._jobs.kit.run_blocking(self._jobs.counts_flow(), "jobs.counts()")
-
-    def retry(self, job_id: str) -> bool:
-        """See `Jobs.retry`."""
-        return self._jobs.kit.run_blocking(self._jobs.retry_flow(job_id), "jobs.retry(...)") == 1
-
-    def retry_failed(self) -> int:
-        """See `Jobs.retry_failed`."""
-        return self._jobs.kit.run_blocking(self._jobs.engine.retry_flow(), "jobs.retry_failed()")
-
-    def pause(self) -> bool:
-        """See `Jobs.pause`."""
-        return self._jobs.kit.run_blocking(self._jobs.engine.pause_flow(True), "jobs.pause()")
-
-    def resume(self) -> bool:
-        """See `Jobs.resume`."""
-        return self._jobs.kit.run_blocking(self._jobs.engine.pause_flow(False), "jobs.resume()")
-
-    def delete(self, job_id: str) -> bool:
-        """See `Jobs.delete`."""
-        return self._jobs.kit.run_blocking(self._jobs.delete_flow(job_id), "jobs.delete(...)") == 1
-
-
 def _origin(handler: Callable[..., Any]) -> tuple[str, str]:
     return handler.__module__, handler.__qualname__
+
+
+def one_line(name: str) -> str:
+    """The name of a task. Raises `ConfigurationError` when it has several lines."""
+    if name.splitlines() != [name]:
+        raise ConfigurationError(f"the name of a task must be one line, not {name!r}")
+    return name

@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from sync_kit.errors import ConfigurationError
-from sync_kit.jobs.ids import make_id
 from sync_kit.jobs.job import Header, Job, Receipt
-from sync_kit.options import Seconds, refuse_unknown, seconds, whole
+from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
+from sync_kit.queue.ids import make_id
+from sync_kit.queue.records import Item
+from sync_kit.queue.run import is_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     from sync_kit._io.flow import Flow
     from sync_kit.jobs.jobs import Jobs
     from sync_kit.jobs.policy import Policy
-    from sync_kit.jobs.schema import Schema
+    from sync_kit.queue.schema import Schema
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OPTIONS = ("delay", "at", "retries", "timeout")
+OPTIONS = ("delay", "at", "retries", "timeout", "priority", "tag")
+HIGHEST = 100
+"""Priorities go from minus this to this."""
 TIMEOUT = 30.0
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -46,6 +50,8 @@ class Options:
     timeout: float | None = TIMEOUT
     delay: float = 0.0
     at: float = 0.0
+    priority: int = 0
+    tag: str | None = None
 
 
 class Sender(Generic[P, T]):
@@ -56,7 +62,7 @@ class Sender(Generic[P, T]):
         self.name = name
         self.schema = schema
         self.options = options
-        self._header = Header(name, options.retries, options.timeout).encode()
+        self._header = Header(options.retries, options.timeout, options.priority, options.tag).encode()
 
     @property
     def blocking(self) -> BlockingSender[P, T]:
@@ -85,9 +91,10 @@ class Sender(Generic[P, T]):
 
     def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
         """The flow of `send` and `send_many`."""
-        jobs = [(make_id(), self._header + self.schema.dump(payload)) for payload in payloads]
-        yield from self.jobs.engine.send_flow(jobs, delay=self.options.delay, at=self.options.at)
-        return [Receipt(job, self.name) for job, _ in jobs]
+        items = [Item(make_id(), self.name, self._header + self.schema.dump(payload)) for payload in payloads]
+        options = self.options
+        yield from self.jobs.accept_flow(items, delay=options.delay, at=options.at, priority=options.priority)
+        return [Receipt(item.id, self.name) for item in items]
 
 
 class BlockingSender(Generic[P, T]):
@@ -124,7 +131,7 @@ class Task(Sender[P, T]):
         super().__init__(jobs, name, schema, options)
         self.handler = handler
         self.policy = policy
-        self.is_async = inspect.iscoroutinefunction(handler)
+        self.is_async = is_async(handler)
         self._wants_job = _wants_job(name, handler)
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
@@ -143,6 +150,8 @@ class Task(Sender[P, T]):
         at: datetime | float | None = None,
         retries: int | None = None,
         timeout: Seconds | Unset | None = UNSET,
+        priority: int | None = None,
+        tag: str | None = None,
         **unknown: Never,
     ) -> Sender[P, T]:
         """A sender with other options than the task's.
@@ -152,6 +161,8 @@ class Task(Sender[P, T]):
             at: when to run: an aware datetime, or epoch seconds.
             retries: runs after a first one that failed.
             timeout: seconds that a run may take; None for no limit.
+            priority: those of higher priority run first, from -100 to 100; 0 if not given.
+            tag: a word to find the job by, see `Jobs.list`.
 
         Raises:
             ConfigurationError: an option is wrong, or both `delay` and `at` are given.
@@ -164,6 +175,10 @@ class Task(Sender[P, T]):
             changed = replace(changed, retries=whole("retries", retries, most=10_000))
         if not isinstance(timeout, Unset):
             changed = replace(changed, timeout=read_timeout(timeout))
+        if priority is not None:
+            changed = replace(changed, priority=whole("priority", priority, least=-HIGHEST, most=HIGHEST))
+        if tag is not None:
+            changed = replace(changed, tag=label("tag", tag))
         return Sender(self.jobs, self.name, self.schema, changed)
 
     def arguments(self, job: Job) -> tuple[Any, ...]:

@@ -138,7 +138,7 @@ class Inbox(ABC):
         bored = beat + LINGER
         while not self._stops(bored):
             try:
-                token = yield Pop(self.key, beat - time.monotonic())
+                token = yield Pop((self.key,), beat - time.monotonic())
                 if token is not None and (seat := self.seats.get(token.decode())):
                     seat.call()
                 if time.monotonic() >= beat:

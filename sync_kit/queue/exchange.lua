@@ -1,136 +1,199 @@
 -- exchange: hand in outcomes of finished runs, and take up to `want` jobs that are ready
--- KEYS: ready delayed leases body state error done failed wake last paused
--- ARGV: call want lease_ms max_crashes keep_ms keep_count keep_failed_ms keep_failed_count ; id generation outcome delay_ms text ...
--- returns: ok, next_due_ms (-1: nothing is known), refused ids, jobs as {id, body, generation, attempts, crashes}
+-- KEYS: ready suspects delayed leases parked body state error done failed cancelled wake paused kinds last control
+-- ARGV: call worker want lone deaf sweep lease_ms crashes park_ms keep_ms count failed_ms failed_count ; id generation outcome delay_ms text ...
+-- returns: ok, next_due_ms (-1: nothing is known), refused ids, ids of lost runs, jobs as {id, body, generation, attempts, crashes}
+-- uses: record
 --
 -- A call that is repeated with the same `call` (its reply was lost) takes nothing again: it is told what it took.
--- The state of a job is a text: generation, attempts, crashes, started_ms, finished_ms.
+-- `lone`: one of the jobs may be a suspect, that is one whose worker died. `deaf`: the worker does not listen to
+-- `wake`, so it is told by `control` when there was less than it wants. `sweep`: look after what is kept, too.
 
-local ready, delayed, leases, body, state, errors, done, failed, wake, last, paused = unpack(KEYS)
-local call, want, lease, max_crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local MOST = 100
+local ready, suspects, delayed, leases, parked, body, state, errors, done, failed, cancelled, wake, paused, kinds, last, control = unpack(KEYS)
+local call, worker, want, lone = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local deaf, sweep, lease, crashes = ARGV[5] == '1', ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local keep = {
+  [done] = {tonumber(ARGV[10]), tonumber(ARGV[11])},
+  [failed] = {tonumber(ARGV[12]), tonumber(ARGV[13])},
+}
+keep[cancelled] = keep[done]
+local ended = {[done] = 0, [failed] = 0, [cancelled] = 0}
+local hint = false
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function read(id)
-  local generation, attempts, crashes, started, finished = string.match(
-    redis.call('HGET', state, id) or '0 0 0 0 0', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
-  return {generation = tonumber(generation), attempts = tonumber(attempts), crashes = tonumber(crashes),
-          started = tonumber(started), finished = tonumber(finished)}
+local function forget(id)
+  add('HDEL', body, id)
+  add('HDEL', state, id)
+  add('HDEL', errors, id)
 end
 
-local function write(id, job)
-  redis.call('HSET', state, id, string.format('%d %d %d %.0f %.0f',
-    job.generation, job.attempts, job.crashes, job.started, job.finished))
-end
-
-local function delete(ids)
-  if #ids > 0 then
-    redis.call('HDEL', body, unpack(ids))
-    redis.call('HDEL', state, unpack(ids))
-    redis.call('HDEL', errors, unpack(ids))
+local function finish(place, id, job)
+  job.finished, job.cancels = now, false
+  ended[place] = ended[place] + 1
+  if keep[place][2] > 0 then
+    add('ZADD', place, now, id)
+  else
+    job.gone = true
+    forget(id)
   end
 end
 
-local function told(id)
-  local job = read(id)
-  return {id, redis.call('HGET', body, id), job.generation, job.attempts, job.crashes}
-end
-
 local function fail(id, job, text)
-  job.finished = now
-  redis.call('ZADD', failed, now, id)
-  redis.call('HSET', errors, id, text)
+  add('HSET', errors, id, text)
+  finish(failed, id, job)
 end
 
-local hint = false
+local function queue(id, job, since)
+  add('ZADD', job.crashes > 0 and suspects or ready, rank(job, since), id)
+end
 
 local function later(id, delay)
-  redis.call('ZADD', delayed, now + delay, id)
+  add('ZADD', delayed, now + delay, id)
   hint = true
 end
 
 -- What each outcome does to a job whose lease was just taken away.
 local outcomes = {
-  done = function(id, job)
-    job.finished = now
-    redis.call('ZADD', done, now, id)
-  end,
-  retry = function(id, job, delay, text)
-    redis.call('HSET', errors, id, text)
-    if delay > 0 then later(id, delay) else redis.call('RPUSH', ready, id) end
-  end,
+  done = function(id, job) finish(done, id, job) end,
+  cancel = function(id, job) finish(cancelled, id, job) end,
   fail = function(id, job, delay, text) fail(id, job, text) end,
+  retry = function(id, job, delay, text)
+    add('HSET', errors, id, text)
+    if delay > 0 then later(id, delay) else queue(id, job, now) end
+  end,
   back = function(id, job, delay)
     job.attempts = job.attempts - 1
-    if delay > 0 then later(id, delay) else redis.call('LPUSH', ready, id) end
+    if delay > 0 then later(id, delay) else queue(id, job, 0) end
+  end,
+  park = function(id, job, delay, text)
+    job.attempts = job.attempts - 1
+    add('HSET', errors, id, text)
+    add('ZADD', parked, now, id)
+    redis.call('HINCRBY', kinds, string.match(redis.call('HGET', body, id) or '', '^[^\n]*'), 1)
   end,
 }
 
+local function states(ids)
+  return #ids > 0 and redis.call('HMGET', state, unpack(ids)) or {}
+end
+
+local function leave(id, job, outcome, delay, text)
+  job.worker = '-'
+  add('ZREM', leases, id)
+  outcomes[(job.cancels and outcome ~= 'done') and 'cancel' or outcome](id, job, delay, text)
+  if not job.gone then add('HSET', state, id, written(job)) end
+end
+
 local function hand_in()
-  local refused = {}
-  for i = 9, #ARGV, 5 do
-    local id, job = ARGV[i], read(ARGV[i])
-    if job.generation == tonumber(ARGV[i + 1]) and redis.call('ZREM', leases, id) == 1 then
-      outcomes[ARGV[i + 2]](id, job, tonumber(ARGV[i + 3]), ARGV[i + 4])
-      write(id, job)
+  local refused, ids = {}, {}
+  for i = 14, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
+  local known = states(ids)
+  for n, id in ipairs(ids) do
+    local i, job = 14 + 5 * (n - 1), read(known[n])
+    if job.worker ~= '-' and job.generation == tonumber(ARGV[i + 1]) then
+      leave(id, job, ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4])
     else
       refused[#refused + 1] = id
     end
   end
+  flush()
   return refused
 end
 
 local function reclaim()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST)) do
-    local job = read(id)
-    redis.call('ZREM', leases, id)
-    job.attempts, job.crashes = job.attempts - 1, job.crashes + 1
-    if job.crashes >= max_crashes then
-      fail(id, job, 'worker died ' .. job.crashes .. ' times')
+  local ids = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST)
+  local known = states(ids)
+  for n, id in ipairs(ids) do
+    local job = read(known[n])
+    job.crashes = job.crashes + 1
+    if job.crashes >= crashes then
+      job.attempts = job.attempts - 1
+      leave(id, job, 'fail', 0, 'worker died ' .. job.crashes .. ' times')
     else
-      redis.call('LPUSH', ready, id)
+      leave(id, job, 'back', 0)
     end
-    write(id, job)
   end
+  flush()
+  return ids
 end
 
 local function promote()
-  local ids = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, MOST)
-  if #ids > 0 then
-    redis.call('RPUSH', ready, unpack(ids))
-    redis.call('ZREM', delayed, unpack(ids))
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, MOST)
+  local ids = {}
+  for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
+  local known = states(ids)
+  for n, id in ipairs(ids) do
+    queue(id, read(known[n]), tonumber(due[2 * n]))
+    add('ZREM', delayed, id)
   end
+  flush()
+end
+
+local function pop(place, most)
+  local popped, ids = most > 0 and redis.call('ZPOPMIN', place, most) or {}, {}
+  for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+  return ids
 end
 
 local function claim()
-  local taken = {}
-  local ids = want > 0 and redis.call('LPOP', ready, want) or {}
-  for _, id in ipairs(ids) do
-    if redis.call('HEXISTS', body, id) == 1 then
-      local job = read(id)
-      job.generation, job.attempts, job.started = job.generation + 1, job.attempts + 1, now
-      redis.call('ZADD', leases, now + lease, id)
-      write(id, job)
-      taken[#taken + 1] = id
-    end
+  local ids = pop(suspects, lone and math.min(want, 1) or 0)
+  for _, id in ipairs(pop(ready, want - #ids)) do ids[#ids + 1] = id end
+  local known, taken = states(ids), {}
+  for n, id in ipairs(ids) do
+    local job = read(known[n])
+    job.generation, job.attempts, job.started, job.worker = job.generation + 1, job.attempts + 1, now, worker
+    add('ZADD', leases, now + lease, id)
+    add('HSET', state, id, written(job))
+    taken[n] = {id, '', job.generation, job.attempts, job.crashes}
   end
+  flush()
   return taken
 end
 
-local function trim(finished, keep, count)
-  local ids = redis.call('ZRANGEBYSCORE', finished, '-inf', now - keep, 'LIMIT', 0, MOST)
-  local excess = redis.call('ZCARD', finished) - count
-  if #ids == 0 and excess > 0 then ids = redis.call('ZRANGE', finished, 0, math.min(excess, MOST) - 1) end
-  if #ids > 0 then redis.call('ZREM', finished, unpack(ids)) end
-  delete(ids)
+-- Adds the bodies to what was taken. All at once: some scripts' worth of payloads fits a reply.
+local function told(taken)
+  local ids = {}
+  for n, job in ipairs(taken) do ids[n] = job[1] end
+  local bodies = #ids > 0 and redis.call('HMGET', body, unpack(ids)) or {}
+  for n, job in ipairs(taken) do job[2] = bodies[n] or '' end
+  return taken
+end
+
+local function trim(place, most)
+  local oldest, count = now - keep[place][1], keep[place][2]
+  local ids = redis.call('ZRANGEBYSCORE', place, '-inf', oldest, 'LIMIT', 0, most)
+  local excess = redis.call('ZCARD', place) - count
+  if #ids == 0 and excess > 0 then ids = redis.call('ZRANGE', place, 0, math.min(excess, most) - 1) end
+  for _, id in ipairs(ids) do
+    add('ZREM', place, id)
+    forget(id)
+  end
+  flush()
+end
+
+local function unpark()
+  local ids = redis.call('ZRANGEBYSCORE', parked, '-inf', now - tonumber(ARGV[9]), 'LIMIT', 0, MOST)
+  local known = states(ids)
+  for n, id in ipairs(ids) do
+    local job, kind = read(known[n]), string.match(redis.call('HGET', body, id) or '', '^[^\n]*')
+    if redis.call('HINCRBY', kinds, kind, -1) <= 0 then redis.call('HDEL', kinds, kind) end
+    add('ZREM', parked, id)
+    fail(id, job, 'no worker knew task ' .. kind .. ' in the time that it was parked')
+    if not job.gone then add('HSET', state, id, written(job)) end
+  end
+  flush()
+end
+
+local function maintain()
+  if sweep then unpark() end
+  for place, count in pairs(ended) do
+    local most = 2 * count + (sweep and MOST or 0)
+    if most > 0 then trim(place, most) end
+  end
 end
 
 local function next_due()
   local due = -1
-  for _, key in ipairs({delayed, leases}) do
-    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  for _, place in ipairs({delayed, leases}) do
+    local first = redis.call('ZRANGE', place, 0, 0, 'WITHSCORES')
     if first[2] then
       local wait = math.max(0, first[2] - now)
       if due < 0 or wait < due then due = wait end
@@ -139,32 +202,49 @@ local function next_due()
   return due
 end
 
+-- What was taken by this call, so that it can be told again to a worker whose reply was lost.
 local function remember(taken)
-  redis.call('SET', last, call .. ' ' .. table.concat(taken, ' '), 'PX', 10 * lease)
+  local names = {call}
+  for _, job in ipairs(taken) do
+    names[#names + 1] = job[1]
+    names[#names + 1] = job[3]
+  end
+  redis.call('SET', last, table.concat(names, ' '), 'PX', 10 * lease)
 end
 
 local function recall()
-  local known, ids = string.match(redis.call('GET', last) or '', '^(%S+) (.*)$')
+  local known, names = string.match(redis.call('GET', last) or '', '^(%S+)(.*)$')
   if known ~= call then return nil end
   local taken = {}
-  for id in string.gmatch(ids, '%S+') do taken[#taken + 1] = id end
+  for id, generation in string.gmatch(names, ' (%S+) (%d+)') do
+    local job = read(redis.call('HGET', state, id))
+    if job.worker == worker and job.generation == tonumber(generation) then
+      redis.call('ZADD', leases, 'XX', now + lease, id)
+      taken[#taken + 1] = {id, '', job.generation, job.attempts, job.crashes}
+    end
+  end
   return taken
 end
 
-local refused, taken = {}, recall()
-if not taken then
-  refused = hand_in()
-  reclaim()
-  promote()
-  local pausing = redis.call('EXISTS', paused) == 1
-  taken = pausing and {} or claim()
-  trim(done, tonumber(ARGV[5]), tonumber(ARGV[6]))
-  trim(failed, tonumber(ARGV[7]), tonumber(ARGV[8]))
-  if #taken > 0 or #ARGV > 8 then remember(taken) end
-  hint = hint or (not pausing and redis.call('LLEN', ready) > 0)
+local function tell_others(pausing)
+  if not pausing then
+    hint = hint or redis.call('ZCARD', ready) > 0 or (lone and redis.call('ZCARD', suspects) > 0)
+  end
   if hint and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, '1') end
 end
 
-local jobs = {}
-for i, id in ipairs(taken) do jobs[i] = told(id) end
-return {'ok', #taken < want and next_due() or 0, refused, jobs}
+local refused, lost, taken = {}, {}, recall()
+if not taken then
+  refused, lost = hand_in(), reclaim()
+  promote()
+  local pausing = redis.call('EXISTS', paused) == 1
+  taken = pausing and {} or claim()
+  maintain()
+  if #taken > 0 or #ARGV > 13 then remember(taken) end
+  tell_others(pausing)
+end
+if deaf and #taken < want and redis.call('LLEN', control) == 0 then
+  redis.call('RPUSH', control, 'look')
+  redis.call('PEXPIRE', control, 10 * lease)
+end
+return {'ok', #taken < want and next_due() or 0, refused, lost, told(taken)}

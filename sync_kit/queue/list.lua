@@ -1,16 +1,27 @@
--- list: the ids of up to `limit` jobs of one status, those that ended last or are due first at the front
--- KEYS: ready delayed leases done failed
--- ARGV: status limit
--- returns: ok, then the ids
+-- list: a page of the ids in one place, behind the cursor
+-- KEYS: place
+-- ARGV: newest_first limit score id
+-- returns: ok, then {id, score} for each
+-- uses: record
+--
+-- A cursor is a score and an id that need not be there any more: a stand-in finds their rank, so jobs that come and
+-- go move no other one to another page.
 
-local last = tonumber(ARGV[2]) - 1
-local lists = {
-  waiting = function() return redis.call('LRANGE', KEYS[1], 0, last) end,
-  delayed = function() return redis.call('ZRANGE', KEYS[2], 0, last) end,
-  active = function() return redis.call('ZRANGE', KEYS[3], 0, last) end,
-  completed = function() return redis.call('ZREVRANGE', KEYS[4], 0, last) end,
-  failed = function() return redis.call('ZREVRANGE', KEYS[5], 0, last) end,
-}
-local answer = {'ok'}
-for i, id in ipairs(lists[ARGV[1]]()) do answer[i + 1] = id end
+local place, limit, id = KEYS[1], tonumber(ARGV[2]), ARGV[4]
+local rank, range = 'ZRANK', 'ZRANGE'
+if ARGV[1] == '1' then rank, range = 'ZREVRANK', 'ZREVRANGE' end
+
+local from = 0
+if id ~= '' then
+  local stand_in = id .. '\0'
+  redis.call('ZADD', place, ARGV[3], stand_in)
+  from = redis.call(rank, place, stand_in)
+  redis.call('ZREM', place, stand_in)
+end
+local found, answer = redis.call(range, place, from, from + limit, 'WITHSCORES'), {'ok'}
+for i = 1, #found, 2 do
+  if found[i] ~= id and #answer <= limit then
+    answer[#answer + 1] = {found[i], string.format('%.0f', found[i + 1])}
+  end
+end
 return answer

@@ -1,19 +1,20 @@
 -- look: what is known of some jobs; their status is where they are
--- KEYS: delayed leases done failed body state error
+-- KEYS: delayed leases done failed cancelled parked body state error
 -- ARGV: ; id ...
--- returns: ok, then for each id {status, due_ms, body, state, error}, or an empty array
+-- returns: ok, then for each id {status, since_or_due_ms, body, state, error}, or an empty array
 
-local places = {{'delayed', KEYS[1]}, {'active', KEYS[2]}, {'completed', KEYS[3]}, {'failed', KEYS[4]}}
+local places = {{'delayed', KEYS[1]}, {'active', KEYS[2]}, {'completed', KEYS[3]}, {'failed', KEYS[4]},
+                {'cancelled', KEYS[5]}, {'parked', KEYS[6]}}
 local answer = {'ok'}
 for i, id in ipairs(ARGV) do
-  local body, found = redis.call('HGET', KEYS[5], id), {}
+  local body, found = redis.call('HGET', KEYS[7], id), {}
   if body then
     local status, due = 'waiting', 0
     for _, place in ipairs(places) do
       local score = redis.call('ZSCORE', place[2], id)
       if score then status, due = place[1], tonumber(score) end
     end
-    found = {status, due, body, redis.call('HGET', KEYS[6], id) or '', redis.call('HGET', KEYS[7], id) or ''}
+    found = {status, due, body, redis.call('HGET', KEYS[8], id) or '', redis.call('HGET', KEYS[9], id) or ''}
   end
   answer[i + 1] = found
 end

@@ -1,24 +1,22 @@
--- retry: let failed jobs run again as if they were new, those that are named, or the oldest that failed until then
--- KEYS: ready failed state wake
+-- retry: let failed jobs run again as if they were new: those that are named, cancelled ones too, or the oldest that failed until then
+-- KEYS: ready failed cancelled state wake
 -- ARGV: until_ms; id ...
 -- returns: ok, until_ms (now, if it was 0), number of jobs, 1 if there are more
+-- uses: record
 
-local ready, failed, state, wake = unpack(KEYS)
-local MOST = 100
+local ready, failed, cancelled, state, wake = unpack(KEYS)
 local last, ids = tonumber(ARGV[1]), {}
-if last == 0 then
-  local time = redis.call('TIME')
-  last = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+if last == 0 then last = now end
 for i = 2, #ARGV do ids[i - 1] = ARGV[i] end
 if #ids == 0 then ids = redis.call('ZRANGEBYSCORE', failed, '-inf', last, 'LIMIT', 0, MOST) end
 
 local retried = 0
 for _, id in ipairs(ids) do
-  if redis.call('ZREM', failed, id) == 1 then
-    local generation = string.match(redis.call('HGET', state, id) or '0', '^%d+')
-    redis.call('HSET', state, id, generation .. ' 0 0 0 0')
-    redis.call('RPUSH', ready, id)
+  if redis.call('ZREM', failed, id) + redis.call('ZREM', cancelled, id) > 0 then
+    local job = read(redis.call('HGET', state, id))
+    job.attempts, job.crashes, job.started, job.finished = 0, 0, 0, 0
+    redis.call('HSET', state, id, written(job))
+    redis.call('ZADD', ready, rank(job, now), id)
     retried = retried + 1
   end
 end

@@ -83,14 +83,14 @@ async def test_a_slot_under_way_is_asked_for_where_its_key_is(driver, cluster, t
     for _ in range(2):
         await driver(count(stays))
         await driver(count(goes))
-        assert await driver(Pop(f"{tags[0]}:list", 0.01)) is None
+        assert await driver(Pop((f"{tags[0]}:list",), 0.01)) is None
     assert replies(source, cluster, "ASK") == before + 4, "pointing there is not learnt"
     assert cluster.ask(source, "GET", stays) == b"3"
     cluster.move_keys(stays, source, target)
     cluster.end_move(stays, source, target)
     assert [cluster.ask(target, "GET", key) for key in (stays, goes)] == [b"3", b"2"]
     await driver(Eval(PUSH, (f"{tags[0]}:list",), ("x",)))
-    assert await driver(Pop(f"{tags[0]}:list", 1)) == b"x"
+    assert await driver(Pop((f"{tags[0]}:list",), 1)) == b"x"
 
 
 async def test_a_call_whose_keys_are_split_waits_and_is_then_not_carried_out(driver, cluster, tags, monkeypatch):

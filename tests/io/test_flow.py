@@ -78,7 +78,7 @@ async def test_drivers_perform_every_effect(kit, face, namespace):
     def all_three() -> Flow[Any]:
         pushed = yield Eval(PUSH, (f"{namespace}{{t}}",), ("x",))
         slept = yield Sleep(0.02)
-        came = yield Pop(f"{namespace}{{t}}", 0.5)
+        came = yield Pop((f"{namespace}{{t}}",), 0.5)
         return pushed, slept, came
 
     start = anyio.current_time()
@@ -136,7 +136,7 @@ async def test_a_wait_ends_when_its_event_is_set_or_its_time_is_over(kit, face):
         await caller.run(one(Wait(event, 30)))
 
 
-@pytest.mark.parametrize("effect", [Sleep(60), Pop("{nothing}", 0.6)], ids=["sleep", "pop"])
+@pytest.mark.parametrize("effect", [Sleep(60), Pop(("{nothing}",), 0.6)], ids=["sleep", "pop"])
 async def test_a_cancelled_flow_is_closed(kit, effect):
     recorder = Recorder()
     with anyio.move_on_after(0.02) as scope:
@@ -232,7 +232,7 @@ async def test_every_waiting_pop_has_its_own_element(kit, server, namespace):
 
 def test_a_blocking_pop_returns_within_a_second_so_that_a_thread_can_end(kit):
     with within(1.5):
-        assert kit.thread_driver.run(one(Pop("{nothing}", 30))) is None
+        assert kit.thread_driver.run(one(Pop(("{nothing}",), 30))) is None
 
 
 async def test_an_eval_is_carried_out_once(kit, face, server, namespace):

@@ -46,7 +46,7 @@ def test_every_other_error_reply_stays_a_server_error(text):
 
 def test_an_answer_without_an_error_stays_what_it_is():
     assert translate.outcome("h:1/0", CALL, [b"ok"]) == [b"ok"]
-    assert translate.outcome("h:1/0", Pop("k", 1), None) is None
+    assert translate.outcome("h:1/0", Pop(("k",), 1), None) is None
 
 
 def test_a_redirection_without_a_cluster_url_says_what_to_write():

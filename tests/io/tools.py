@@ -74,7 +74,7 @@ class Caller:
         return str(reply[1].decode())
 
     async def pop(self, key: str, seconds: float) -> Any:
-        return await self.run(one(Pop(key, seconds)))
+        return await self.run(one(Pop((key,), seconds)))
 
 
 class BlockingCaller:
@@ -93,7 +93,7 @@ class BlockingCaller:
         return str(self.call(ECHO, text)[1].decode())
 
     def pop(self, key: str, seconds: float) -> Any:
-        return self.run(one(Pop(key, seconds)))
+        return self.run(one(Pop((key,), seconds)))
 
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:

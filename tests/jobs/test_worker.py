@@ -193,17 +193,6 @@ async def test_a_delayed_job_runs_when_it_is_due_however_rarely_the_worker_polls
     assert 0.3 <= time.monotonic() - began < 3
 
 
-async def test_a_task_that_the_worker_does_not_know_is_put_back(kit, jobs, caplog):
-    @jobs.task(schema=Note)
-    async def write(note: Note) -> None: ...
-
-    receipt = await write.send(text="a")
-    async with Jobs("notes", kit=kit).worker():
-        job = await status(jobs, receipt.id, "delayed")
-    assert job.attempts == 0
-    assert "this worker has no such task" in caplog.text
-
-
 async def test_a_payload_that_the_schema_refuses_by_now_fails_at_once(kit, jobs):
     @jobs.task(schema=Note, retries=5)
     async def write(note: Note) -> None: ...
@@ -298,7 +287,7 @@ async def test_an_error_of_the_owner_comes_out_as_itself(jobs):
 
 
 async def test_a_worker_that_breaks_ends_its_owners_block(jobs, monkeypatch):
-    monkeypatch.setattr("sync_kit.jobs.worker.Run", None)
+    monkeypatch.setattr(jobs, "open", None)
 
     @jobs.task(schema=Note)
     async def write(note: Note) -> None: ...
@@ -342,7 +331,6 @@ async def test_jobs_run_until_cancelled(jobs):
 def short_lease(monkeypatch):
     """Leases of 0.6 s, renewed every 0.2 s."""
     monkeypatch.setattr(engine, "LEASE", 0.6)
-    monkeypatch.setattr("sync_kit.jobs.renewal.LEASE", 0.6)
 
 
 async def test_a_handler_that_blocks_the_loop_for_twice_the_lease_is_not_run_again(kit, jobs, short_lease):

@@ -1,73 +1,23 @@
-"""The engine against a model in plain Python, with time moved by rewriting the stored scores."""
+"""The engine, script by script: each promise of its README, with time moved by rewriting the stored scores."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from sync_kit.queue import Claim, Engine, Keep, Outcome, Turn
 from sync_kit.queue.engine import BATCH, MAX_CRASHES
-
-KEEP = Keep()
-PLACES = ("waiting", "delayed", "active", "completed", "failed")
-
-
-class Hands:
-    """Calls an engine, and moves its time."""
-
-    def __init__(self, kit: Any, name: str = "test") -> None:
-        self.run = kit.thread_driver.run
-        self.engine = Engine(kit.namespace, name)
-        self._head = f"{kit.namespace}:q:{{{name}}}:"
-        self._calls = 0
-
-    def key(self, name: str) -> str:
-        return self._head + name
-
-    def send(self, *ids: str, delay: float = 0.0, at: float = 0.0) -> int:
-        jobs = [(name, b"{}\n" + name.encode()) for name in ids]
-        new: int = self.run(self.engine.send_flow(jobs, delay=delay, at=at))
-        return new
-
-    def exchange(self, *outcomes: Outcome, want: int = 0, call: str | None = None, keep: Keep = KEEP) -> Turn:
-        self._calls += 1
-        flow = self.engine.exchange_flow("w", call or f"call{self._calls}", outcomes, want, keep)
-        turn: Turn = self.run(flow)
-        return turn
-
-    def status(self, name: str) -> str | None:
-        found = self.run(self.engine.look_flow([name]))
-        return found[0].status if found else None
-
-
-@pytest.fixture
-def hands(kit):
-    return Hands(kit)
-
-
-@pytest.fixture
-def client(server):
-    with server.client() as made:
-        yield made
-
-
-def expire(hands: Hands, client: Any, name: str) -> None:
-    client.zadd(hands.key("leases"), {name: 1}, xx=True)
+from sync_kit.queue.records import Item, Keep, Outcome
+from tests.queue.hands import expire
 
 
 def test_a_repeated_send_makes_one_job(hands):
     assert hands.send("a", "b") == 2
     assert hands.send("a", "b") == 0
-    assert [claim.id for claim in hands.exchange(want=10).claims] == ["a", "b"]
+    assert hands.take(10) == ["a", "b"]
 
 
 def test_a_payload_arrives_byte_for_byte_after_any_number_of_retries(hands):
     body = bytes(range(256)) + b'{"list":[],"big":12345678901234567890}'
-    hands.run(hands.engine.send_flow([("a", body)]))
+    hands.run(hands.engine.send_flow([Item("a", "task", body)]))
     for _ in range(5):
         (claim,) = hands.exchange(want=1).claims
         assert claim.body == body
@@ -127,7 +77,7 @@ def test_a_lost_worker_is_not_an_attempt_until_it_was_lost_too_often(hands, clie
         assert (claim.attempts, claim.crashes) == (1, crashes)
         expire(hands, client, "a")
     assert hands.exchange(want=1).claims == []
-    (entry,) = hands.run(hands.engine.look_flow(["a"]))
+    (entry,) = hands.run(hands.desk.look_flow(["a"]))
     assert (entry.status, entry.error) == ("failed", "worker died 3 times")
 
 
@@ -151,11 +101,11 @@ def test_a_renewal_only_helps_the_run_that_holds_the_lease(hands, client):
     (old,) = hands.exchange(want=1).claims
     before = client.zscore(hands.key("leases"), "a")
     client.zadd(hands.key("leases"), {"a": before - 20_000})
-    assert hands.run(hands.engine.renew_flow([("a", old.generation), ("gone", 1)], 1.0)) == [("gone", 1)]
+    assert hands.renew(("a", old.generation), ("gone", 1)) == {("gone", 1): "lost"}
     assert client.zscore(hands.key("leases"), "a") >= before
     expire(hands, client, "a")
     hands.exchange(want=1)
-    assert hands.run(hands.engine.renew_flow([("a", old.generation)], 1.0)) == [("a", old.generation)]
+    assert hands.renew(("a", old.generation)) == {("a", old.generation): "lost"}
 
 
 def test_delayed_jobs_wait_for_the_servers_clock(hands, client):
@@ -177,7 +127,7 @@ def test_many_due_jobs_are_promoted_in_bounded_steps(hands, client):
     hands.send(*names, delay=100)
     client.zadd(hands.key("delayed"), dict.fromkeys(names, 1))
     hands.exchange()
-    assert client.llen(hands.key("ready")) == BATCH
+    assert client.zcard(hands.key("ready")) == BATCH
     assert [claim.id for _ in range(3) for claim in hands.exchange(want=BATCH).claims] == names
 
 
@@ -226,13 +176,13 @@ def test_a_retried_job_has_all_its_retries_before_it(hands, client):
     (old,) = hands.exchange(want=1).claims
     hands.exchange(Outcome("a", old.generation, "fail", text="broken"))
     client.delete(hands.key("wake"))
-    assert hands.run(hands.engine.retry_flow(["a", "b"])) == 1
-    assert hands.run(hands.engine.retry_flow(["a"])) == 0
+    assert hands.run(hands.desk.retry_flow(["a", "b"])) == 1
+    assert hands.run(hands.desk.retry_flow(["a"])) == 0
     assert client.llen(hands.key("wake")) == 1, "an idle worker is woken"
     (new,) = hands.exchange(want=1).claims
     assert (new.attempts, new.crashes) == (1, 0)
     assert new.generation > old.generation, "a late outcome of the failed run is refused"
-    (entry,) = hands.run(hands.engine.look_flow(["a"]))
+    (entry,) = hands.run(hands.desk.look_flow(["a"]))
     assert (entry.finished_ms, entry.error) == (0, "broken")
 
 
@@ -243,16 +193,16 @@ def test_all_failed_jobs_are_retried_in_bounded_steps_and_once(hands, client):
         claims = hands.exchange(want=BATCH).claims
         hands.exchange(*[Outcome(claim.id, claim.generation, "fail") for claim in claims])
     client.zadd(hands.key("failed"), {"later": 10**15})  # fails while the others are being retried
-    assert hands.run(hands.engine.retry_flow()) == len(names)
-    assert client.llen(hands.key("ready")) == len(names)
+    assert hands.run(hands.desk.retry_flow()) == len(names)
+    assert client.zcard(hands.key("ready")) == len(names)
     assert client.zrange(hands.key("failed"), 0, -1) == [b"later"]
 
 
 def test_nothing_is_taken_from_a_paused_queue(hands, client):
     hands.send("a", "b")
     (claim,) = hands.exchange(want=1).claims
-    assert hands.run(hands.engine.pause_flow(True))
-    assert not hands.run(hands.engine.pause_flow(True))
+    assert hands.run(hands.desk.pause_flow(True))
+    assert not hands.run(hands.desk.pause_flow(True))
     hands.send("late", delay=100)
     client.zadd(hands.key("delayed"), {"late": 1})
     client.delete(hands.key("wake"))
@@ -260,17 +210,17 @@ def test_nothing_is_taken_from_a_paused_queue(hands, client):
     assert hands.status("a") == "completed", "what runs goes on"
     assert hands.status("late") == "waiting"
     assert client.llen(hands.key("wake")) == 0, "nobody is woken in vain"
-    assert hands.run(hands.engine.pause_flow(False))
-    assert not hands.run(hands.engine.pause_flow(False))
+    assert hands.run(hands.desk.pause_flow(False))
+    assert not hands.run(hands.desk.pause_flow(False))
     assert client.llen(hands.key("wake")) == 1
-    assert [claim.id for claim in hands.exchange(want=5).claims] == ["b", "late"]
+    assert hands.take(5) == ["late", "b"], "those that were due first run first"
 
 
 def test_thousands_are_sent_in_a_trip(hands, client):
     names = [f"j{n:04}" for n in range(4321)]
     assert hands.send(*names) == len(names)
     assert hands.send(*names[:5], "new") == 1
-    assert client.lrange(hands.key("ready"), 0, -1) == [name.encode() for name in (*names, "new")]
+    assert client.zrange(hands.key("ready"), 0, -1) == [name.encode() for name in (*names, "new")]
 
 
 def test_only_what_has_ended_can_be_deleted(hands, client):
@@ -279,147 +229,10 @@ def test_only_what_has_ended_can_be_deleted(hands, client):
     done, failed = hands.exchange(want=2).claims
     hands.exchange(Outcome("a", done.generation, "done"), Outcome("b", failed.generation, "fail", text="x"), want=1)
     for name, deleted in {"a": 1, "b": 1, "c": 0, "later": 0, "unknown": 0}.items():
-        assert hands.run(hands.engine.delete_flow([name])) == deleted
+        assert hands.run(hands.desk.delete_flow([name])) == deleted
     assert [hands.status(name) for name in ("a", "b", "c", "later")] == [None, None, "active", "delayed"]
     assert (client.hlen(hands.key("body")), client.hlen(hands.key("state")), client.hlen(hands.key("error"))) == (
         2,
         1,
         0,
     )
-
-
-class Model(RuleBasedStateMachine):
-    """Jobs as plain Python values, moved by the same steps as in Redis."""
-
-    hands: Hands
-    client: Any
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.client.flushall()
-        self.sent = 0
-        self.ready: list[str] = []
-        self.where: dict[str, str] = {}
-        self.held: dict[str, Claim] = {}
-        self.stale: list[Claim] = []
-        self.failed: list[str] = []
-        self.failures = 0
-        self.began = self.client.time()[0] * 1000 - 60_000
-        self.attempts: dict[str, int] = {}
-        self.crashes: dict[str, int] = {}
-
-    @rule(delayed=st.booleans())
-    def send(self, delayed: bool) -> None:
-        self.sent += 1
-        name = f"j{self.sent}"
-        self.hands.send(name, delay=100 if delayed else 0)
-        self.where[name], self.attempts[name], self.crashes[name] = "delayed" if delayed else "waiting", 0, 0
-        if not delayed:
-            self.ready.append(name)
-
-    @rule(want=st.integers(1, 3))
-    def claim(self, want: int) -> None:
-        expected, self.ready = self.ready[:want], self.ready[want:]
-        claims = self.hands.exchange(want=want).claims
-        assert [claim.id for claim in claims] == expected
-        for claim in claims:
-            self.attempts[claim.id] += 1
-            assert (claim.attempts, claim.crashes) == (self.attempts[claim.id], self.crashes[claim.id])
-            self.held[claim.id], self.where[claim.id] = claim, "active"
-
-    @rule(data=st.data(), word=st.sampled_from(["done", "fail", "retry", "back"]), later=st.booleans())
-    def hand_in(self, data: st.DataObject, word: Any, later: bool) -> None:
-        if not self.held:
-            return
-        claim = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
-        self.stale.append(claim)
-        delay = 100.0 if later else 0.0
-        assert self.hands.exchange(Outcome(claim.id, claim.generation, word, delay, "x")).refused == []
-        if word == "back":
-            self.attempts[claim.id] -= 1
-        if word in ("done", "fail"):
-            self.where[claim.id] = {"done": "completed", "fail": "failed"}[word]
-            if word == "fail":
-                self.fail(claim.id)
-        elif later:
-            self.where[claim.id] = "delayed"
-        else:
-            self.where[claim.id] = "waiting"
-            self.ready.insert(0 if word == "back" else len(self.ready), claim.id)
-
-    @rule(data=st.data(), all_of_them=st.booleans())
-    def retry(self, data: st.DataObject, all_of_them: bool) -> None:
-        name = data.draw(st.sampled_from(sorted(self.where))) if self.where else "nobody"
-        failed = [each for each in self.failed if all_of_them or each == name]
-        flow = self.hands.engine.retry_flow() if all_of_them else self.hands.engine.retry_flow([name])
-        assert self.hands.run(flow) == len(failed)
-        for each in failed:
-            self.where[each], self.attempts[each], self.crashes[each] = "waiting", 0, 0
-            self.ready.append(each)
-            self.failed.remove(each)
-
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.where))) if self.where else "nobody"
-        ended = self.where.get(name) in ("completed", "failed")
-        assert self.hands.run(self.hands.engine.delete_flow([name])) == ended
-        if ended:
-            del self.where[name]
-            self.failed = [each for each in self.failed if each != name]
-
-    @rule(data=st.data())
-    def lose_a_worker(self, data: st.DataObject) -> None:
-        if not self.held:
-            return
-        claim = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
-        self.stale.append(claim)
-        expire(self.hands, self.client, claim.id)
-        self.hands.exchange()
-        self.attempts[claim.id] -= 1
-        self.crashes[claim.id] += 1
-        if self.crashes[claim.id] == MAX_CRASHES:
-            self.where[claim.id] = "failed"
-            self.fail(claim.id)
-        else:
-            self.where[claim.id] = "waiting"
-            self.ready.insert(0, claim.id)
-
-    def fail(self, name: str) -> None:
-        """The oldest failure is retried first: no two of them at the same millisecond."""
-        self.failed.append(name)
-        self.failures += 1
-        self.client.zadd(self.hands.key("failed"), {name: self.began + self.failures})
-
-    @rule(data=st.data())
-    def time_passes(self, data: st.DataObject) -> None:
-        delayed = sorted(name for name, place in self.where.items() if place == "delayed")
-        if not delayed:
-            return
-        name = data.draw(st.sampled_from(delayed))
-        self.client.zadd(self.hands.key("delayed"), {name: 1}, xx=True)
-        self.hands.exchange()
-        self.where[name] = "waiting"
-        self.ready.append(name)
-
-    @rule(data=st.data())
-    def come_late(self, data: st.DataObject) -> None:
-        if not self.stale:
-            return
-        claim = data.draw(st.sampled_from(self.stale))
-        assert self.hands.exchange(Outcome(claim.id, claim.generation, "done")).refused == [claim.id]
-
-    @invariant()
-    def every_job_is_in_exactly_one_place(self) -> None:
-        entries = self.hands.run(self.hands.engine.look_flow(sorted(self.where)))
-        assert {entry.id: entry.status for entry in entries} == self.where
-        counts = self.hands.run(self.hands.engine.count_flow())
-        assert dict(zip(PLACES, counts, strict=True)) == {
-            place: list(self.where.values()).count(place) for place in PLACES
-        }
-
-
-def test_the_engine_does_what_the_model_does(hands, client):
-    bound = type("Bound", (Model,), {"hands": hands, "client": client})
-    slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-    limits = settings(max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=slow)
-    run_state_machine_as_test(bound, settings=limits)

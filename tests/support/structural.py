@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+QUEUE = (
+    *("ready", "suspects", "delayed", "leases", "parked", "kinds", "body", "state", "error"),
+    *("done", "failed", "cancelled", "wake", "paused", "workers", "records"),
+)
 PATTERNS = (
     "*:mx:{*}:fence",
     "*:sm:{*}:fence",
-    "*:q:{*}:ready",
-    "*:q:{*}:delayed",
-    "*:q:{*}:leases",
-    "*:q:{*}:body",
-    "*:q:{*}:state",
-    "*:q:{*}:error",
-    "*:q:{*}:done",
-    "*:q:{*}:failed",
-    "*:q:{*}:wake",
-    "*:q:{*}:paused",
+    *(f"*:{space}:{{*}}:{key}" for space in ("q", "mq") for key in QUEUE),
 )
 
 

@@ -18,19 +18,19 @@ MOST_BYTES = 128 * 1024
 
 
 class Schema(Generic[T]):
-    """What the payloads of a task look like: a pydantic model, a dataclass, or any type pydantic knows.
+    """What payloads look like: a pydantic model, a dataclass, or any type pydantic knows. `where` is whose they are.
 
     Raises:
         ConfigurationError: pydantic cannot use the type, or it holds secrets, which would be masked on the way.
     """
 
-    def __init__(self, task: str, kind: Any) -> None:
-        self._task = task
+    def __init__(self, where: str, kind: Any) -> None:
+        self._where = where
         self._kind = kind
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(kind)
         except PydanticUserError as error:
-            raise ConfigurationError(f"the schema of task {task!r} cannot be used: {error.message}") from error
+            raise ConfigurationError(f"the schema of {where} cannot be used: {error.message}") from error
         self._refuse_secrets()
 
     def make(self, args: Sequence[Any], fields: Mapping[str, Any]) -> T:
@@ -44,7 +44,7 @@ class Schema(Generic[T]):
         except ValidationError as error:
             raise self._invalid(error) from None
         except (TypeError, ValueError) as error:
-            raise InvalidPayloadError(self._task, [], str(error)) from None
+            raise InvalidPayloadError(self._where, [], str(error)) from None
 
     def check(self, payload: Any) -> T:
         """Validate a payload. Raises `InvalidPayloadError`; the error repeats none of the values."""
@@ -58,7 +58,7 @@ class Schema(Generic[T]):
         data = self._written(payload)
         if len(data) > MOST_BYTES:
             detail = f"{len(data)} bytes are more than the {MOST_BYTES} that fit a job: store the data, send its key"
-            raise InvalidPayloadError(self._task, [], detail)
+            raise InvalidPayloadError(self._where, [], detail)
         return data
 
     def _written(self, payload: T) -> bytes:
@@ -69,7 +69,7 @@ class Schema(Generic[T]):
         except ValidationError as error:
             raise self._invalid(error, "it does not survive the trip as JSON, ") from None
         except ValueError as error:
-            raise InvalidPayloadError(self._task, [], f"it cannot be written as JSON, {error}") from None
+            raise InvalidPayloadError(self._where, [], f"it cannot be written as JSON, {error}") from None
         return data
 
     def load(self, data: bytes) -> T:
@@ -82,7 +82,7 @@ class Schema(Generic[T]):
     def _invalid(self, error: ValidationError, why: str = "") -> InvalidPayloadError:
         errors = error.errors(include_url=False, include_input=False, include_context=False)
         detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'payload'}: {e['msg']}" for e in errors[:5])
-        return InvalidPayloadError(self._task, errors, why + detail)
+        return InvalidPayloadError(self._where, errors, why + detail)
 
     def _refuse_secrets(self) -> None:
         try:
@@ -91,6 +91,6 @@ class Schema(Generic[T]):
             return  # a type without a JSON schema cannot be looked into
         if '"writeOnly": true' in described:
             raise ConfigurationError(
-                f"the schema of task {self._task!r} has secret fields, which arrive masked: "
+                f"the schema of {self._where} has secret fields, which arrive masked: "
                 "send a reference to the secret instead"
             )

@@ -1,0 +1,247 @@
+"""Between a worker's slots and one queue: carries outcomes there and jobs back, in one call for all slots."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from sync_kit.errors import SyncKitError
+from sync_kit.queue.engine import BATCH, HINT
+from sync_kit.queue.events import Lost
+from sync_kit.queue.ids import make_id
+from sync_kit.queue.records import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sync_kit._io.scripts import Keys
+    from sync_kit.queue.pool import Pool, Slot
+    from sync_kit.queue.records import Claim, Turn
+    from sync_kit.queue.source import Source
+
+log = logging.getLogger("sync_kit")
+
+LANES = 8
+"""Exchanges that may be under way at a time."""
+PACE = 0.001
+"""Seconds between two exchanges that are under way at a time: what ends meanwhile leaves together."""
+SWEEP = 1.0
+"""Seconds between two looks of a busy worker after what is kept."""
+SETTLE = 0.1
+"""Seconds after which a read is opened although exchanges are under way."""
+LONG_READ = 10.0
+"""Seconds of a read that waits for no hint."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+
+
+class Courier:
+    """Hands in outcomes and fetches jobs for the slots that the pool gave it.
+
+    An exchange leaves at once when none is under way, else at most `PACE` after the one before, so a slow network
+    delays no outcome by more than itself. Redis trouble is survived for ever: an exchange is repeated under the
+    same name, which is safe.
+
+    Attributes:
+        empty: the last exchange found less than was wanted, and the worker waits for a hint since then.
+        lanes: how many tasks are to `carry`.
+        done: set when all of them have ended.
+    """
+
+    def __init__(self, source: Source, worker: str, poll_interval: float, lanes: int) -> None:
+        self.lanes = self._open_lanes = min(lanes, LANES)
+        self.done = anyio.Event()
+        self._source = source
+        self._worker = worker
+        self._poll_interval = poll_interval
+        self._pool: Pool
+        self._delivered: Callable[[Outcome, bool], None]
+        self._cancel: Callable[[str, int], None]
+        self._slots: deque[Slot] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        self._work = anyio.Event()
+        self._door = anyio.Lock()
+        self._quiet = anyio.Event()
+        self._under_way = 0
+        self._left = self._swept = time.monotonic()
+        self._pause = poll_interval
+        self._passes_on = False
+        self._deaf = False
+        self._finishes = False
+        self.empty = False
+
+    def bind(self, pool: Pool, delivered: Callable[[Outcome, bool], None], cancel: Callable[[str, int], None]) -> None:
+        """Who gets the jobs; and who is told whether an outcome was stored, and that a run is to be cancelled."""
+        self._pool, self._delivered, self._cancel = pool, delivered, cancel
+
+    def expect(self, slot: Slot) -> None:
+        """Fetch a job for `slot`."""
+        self._slots.append(slot)
+        self._work.set()
+
+    def hand_in(self, outcome: Outcome) -> None:
+        """Carry an outcome. The exchange goes there anyway, so it may bring a job back."""
+        self._outcomes.append(outcome)
+        self.empty = False
+        self._work.set()
+
+    def dismiss(self) -> None:
+        """Fetch no more jobs."""
+        while self._slots:
+            self._slots.popleft().end()
+
+    def finish(self) -> None:
+        """Carry what was handed in, then end."""
+        self._finishes = True
+        self._work.set()
+
+    async def carry(self, lane: int) -> None:
+        """The task of one lane: one exchange after the other, until `finish`."""
+        keys = self._source.engine.layout.exchange(self._worker, lane)
+        try:
+            while (load := await self._next_load()) is not None:
+                await self._exchange(keys, *load)
+        finally:
+            self._open_lanes -= 1
+            if self._open_lanes == 0:
+                self.done.set()
+
+    async def listen(self) -> None:
+        """The task that waits for hints, and for what else this worker must hear at once."""
+        failures = 0
+        while True:
+            await self._settled()
+            waits = self.empty
+            try:
+                said = await self._hear(waits)
+                failures = 0
+            except SyncKitError as error:
+                failures = await back_off(failures, "waiting for work", error)
+                said = None
+            self._heard(said, waits)
+
+    async def _has_work(self) -> bool:
+        """Wait until something is to be carried; False when that was all."""
+        while not (self._outcomes or self._slots or self._passes_on):
+            if self._finishes:
+                return False
+            await self._work.wait()
+            self._work = anyio.Event()
+        await anyio.lowlevel.checkpoint()  # what else ends in this turn of the loop leaves with it
+        if self._under_way:
+            with anyio.move_on_after(max(0.0, self._left + PACE - time.monotonic())):
+                await self._quiet.wait()
+        return True
+
+    async def _next_load(self) -> tuple[list[Outcome], list[Slot]] | None:
+        async with self._door:
+            return self._load() if await self._has_work() else None
+
+    def _load(self) -> tuple[list[Outcome], list[Slot]]:
+        outcomes = [self._outcomes.popleft() for _ in range(min(BATCH, len(self._outcomes)))]
+        slots = [self._slots.popleft() for _ in range(min(BATCH, len(self._slots)))]
+        if self._under_way == 0:
+            self._quiet = anyio.Event()
+        self._under_way += 1
+        self._passes_on = False
+        self._left = time.monotonic()
+        return outcomes, slots
+
+    async def _exchange(self, keys: Keys, outcomes: list[Outcome], slots: list[Slot]) -> None:
+        deaf, lone = self._deaf, bool(slots) and self._pool.take_lone()
+        sweep = self._left - self._swept > SWEEP
+        if sweep:
+            self._swept = self._left
+        try:
+            turn = await self._repeat(keys, outcomes, len(slots), lone=lone, deaf=deaf, sweep=sweep)
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._quiet.set()
+        self._settle(outcomes, turn)
+        given = self._give(turn.claims, slots)
+        if lone and not any(slot.lone for slot in given):
+            self._pool.lone_is_free = True
+        if len(given) < len(slots):
+            self._pause = self._poll_interval if turn.next_due is None else min(turn.next_due, self._poll_interval)
+            self.empty = deaf or not self._deaf
+            self._pool.give_back(slots[len(given) :])
+
+    async def _repeat(
+        self, keys: Keys, outcomes: list[Outcome], want: int, *, lone: bool, deaf: bool, sweep: bool
+    ) -> Turn:
+        call, failures, engine = make_id(), 0, self._source.engine
+        while True:
+            try:
+                return await self._source.kit.driver.run(
+                    engine.exchange_flow(
+                        keys, self._worker, call, outcomes, want, self._source.keep, lone=lone, deaf=deaf, sweep=sweep
+                    )
+                )
+            except SyncKitError as error:
+                failures = await back_off(failures, "exchanging jobs", error)
+
+    def _settle(self, outcomes: list[Outcome], turn: Turn) -> None:
+        for outcome in outcomes:
+            self._delivered(outcome, outcome.id not in turn.refused)
+        for refused in turn.refused:
+            log.warning("the outcome of job %s was refused: its lease had been lost to another run", refused)
+        for lost in turn.lost:
+            log.warning("job %s of queue %r lost its worker and runs again", lost, self._source.name)
+            self._source.observers.tell(Lost(self._source.name, lost, ""))
+
+    def _give(self, claims: list[Claim], slots: list[Slot]) -> list[Slot]:
+        """Hand jobs to slots; what comes when no more are taken goes back."""
+        if not self._pool.open:
+            self._outcomes += [Outcome(claim.id, claim.generation, "back") for claim in claims]
+            self._work.set()
+            return []
+        for claim, slot in zip(claims, slots, strict=False):
+            slot.given, slot.lone = claim, claim.crashes > 0
+            slot.ready.set()
+        return slots[: len(claims)]
+
+    async def _settled(self) -> None:
+        """Wait until no exchange is under way that may say whether there is work: then it is known how to wait."""
+        with anyio.move_on_after(SETTLE):
+            while self._under_way or self._slots or self._outcomes:
+                if self._under_way:
+                    await self._quiet.wait()
+                await anyio.lowlevel.checkpoint()
+
+    async def _hear(self, waits: bool) -> bytes | None:
+        """Read what is said to this worker, and a hint if it `waits` for one: a busy worker leaves them to others."""
+        layout = self._source.engine.layout
+        control = layout.control(self._worker)
+        keys, seconds = ((control, layout.wake), max(0.001, self._pause)) if waits else ((control,), LONG_READ)
+        self._deaf = not waits
+        try:
+            return await self._source.kit.driver.run(self._source.engine.listen_flow(keys, seconds))
+        finally:
+            self._deaf = False
+
+    def _heard(self, said: bytes | None, waited: bool) -> None:
+        word, _, rest = (said or b"").partition(b" ")
+        if word == b"cancel":
+            job, _, generation = rest.partition(b" ")
+            self._cancel(job.decode(), int(generation))
+        elif said in (HINT, None) and waited:
+            self.empty = False
+            self._pool.share_out()
+            if said == HINT and not self._slots:
+                self._passes_on = True
+                self._work.set()
+
+
+async def back_off(failures: int, doing: str, error: SyncKitError) -> int:
+    """Sleep longer after each failure, with jitter so that workers do not come back as one."""
+    if failures == 0:
+        log.warning("%s failed, the worker goes on trying: %s", doing, error)
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
+    await anyio.sleep(pause * random.uniform(0.5, 1.0))
+    return failures + 1

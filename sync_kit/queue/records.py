@@ -1,0 +1,129 @@
+"""What goes to and fro between Python and the scripts of a queue, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Word = Literal["done", "retry", "fail", "back", "park"]
+    Status = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled", "parked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long and how many ended jobs are kept (seconds, entries). A count of 0 keeps nothing at all.
+
+    Attributes:
+        completed: seconds for completed jobs, and for cancelled ones.
+        failed: seconds for failed jobs, the dead letters.
+        parked: seconds that a job of a task that no worker knows waits for one that does.
+    """
+
+    completed: float = 3600.0
+    completed_count: int = 10_000
+    failed: float = 7 * 86400.0
+    failed_count: int = 10_000
+    parked: float = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A job on its way into a queue. The engine reads its `kind`, one line of text; the `body` is opaque."""
+
+    id: str
+    kind: str
+    body: bytes
+
+    @property
+    def record(self) -> bytes:
+        """What is stored."""
+        return b"%b\n%b" % (self.kind.encode(), self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this worker was given. `generation` grows with every run and fences the older ones."""
+
+    id: str
+    kind: str
+    body: bytes
+    generation: int
+    attempts: int
+    crashes: int
+
+    @classmethod
+    def read(cls, reply: list[Any]) -> Claim:
+        """From what a script answers."""
+        kind, _, body = reply[1].partition(b"\n")
+        return cls(reply[0].decode(), kind.decode(), body, reply[2], reply[3], reply[4])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: `done`, `retry` (after `delay` seconds), `fail`, handed `back` unharmed, or to be `park`ed."""
+
+    id: str
+    generation: int
+    word: Word
+    delay: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The answer to an exchange.
+
+    Attributes:
+        claims: the jobs that were taken.
+        refused: ids whose outcome was refused: their lease had been lost.
+        lost: ids whose lease had ended without an outcome; their worker is dead, or cut off.
+        next_due: seconds until something is due, when fewer jobs than wanted were ready; None if nothing is known.
+    """
+
+    claims: list[Claim]
+    refused: list[str]
+    lost: list[str]
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one job. Times are milliseconds of the server's clock, 0 when they do not apply."""
+
+    id: str
+    kind: str
+    status: Status
+    due_ms: int
+    body: bytes
+    attempts: int
+    crashes: int
+    started_ms: int
+    finished_ms: int
+    priority: int
+    error: str
+
+    @classmethod
+    def read(cls, job: str, reply: list[Any]) -> Entry:
+        """From what a script answers."""
+        status, due, record, state, error = reply
+        kind, _, body = record.partition(b"\n")
+        _, attempts, crashes, started, finished, priority = map(int, (state or b"0 0 0 0 0 0 0 -").split()[:6])
+        text = error.decode("utf-8", "replace")
+        return cls(job, kind.decode(), status.decode(), due, body, attempts, crashes, started, finished, priority, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many jobs are in each status; `oldest` is how long the one that waits longest has waited (seconds)."""
+
+    waiting: int
+    delayed: int
+    active: int
+    completed: int
+    failed: int
+    cancelled: int
+    parked: int
+    oldest: float | None

@@ -1,0 +1,174 @@
+"""One run of one job or message, from the claim to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import traceback
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from sync_kit.queue.records import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sync_kit.queue.records import Claim, Word
+
+log = logging.getLogger("sync_kit")
+
+MOST_TEXT = 4000
+MOST_TIMEOUTS = 10
+"""A plain function that runs longer than this many timeouts is given up: its thread cannot be ended."""
+
+Reason = Literal["timeout", "lost", "shutdown", "cancelled"]
+
+
+class Stopped(Exception):
+    """Why a run has no result of its own: it was told to stop."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a worker offers to its runs.
+
+    Attributes:
+        threads: the limit of threads for plain functions.
+        hand_in: takes an outcome before the run has ended.
+        stuck: the runs whose thread was given up and has not ended.
+    """
+
+    threads: anyio.CapacityLimiter
+    hand_in: Callable[[Outcome], None]
+    stuck: set[Run]
+
+
+class Run(ABC):
+    """A claimed job while it runs here. `stop` may be called from the loop, at any time.
+
+    Args:
+        claim: what was taken.
+        timeout: seconds that the handler may take, or None.
+
+    Attributes:
+        reason: why it was stopped, if it was.
+        seconds: how long it took until its outcome was known.
+        given_up: it has failed already, although its thread has not ended.
+    """
+
+    def __init__(self, claim: Claim, timeout: float | None) -> None:
+        self.claim = claim
+        self.timeout = timeout
+        self.reason: Reason | None = None
+        self.seconds = 0.0
+        self.given_up = False
+        self._began = time.monotonic()
+        self._scope = anyio.CancelScope()
+        self._raised: BaseException | None = None
+
+    def stop(self, reason: Reason) -> None:
+        """Cancel the handler; a plain function on a thread cannot be interrupted and goes on."""
+        self.reason = self.reason or reason
+        self._scope.cancel()
+
+    @abstractmethod
+    async def outcome(self, host: Host) -> Outcome | None:
+        """Run the handler and say what becomes of the job; None if that was handed in before."""
+
+    @abstractmethod
+    async def failed(self, error: BaseException, *, final: bool = False) -> Outcome | None:
+        """What becomes of the job after an error (`final`: whatever its retries); None if it is given up."""
+
+    def ended(self, word: Word, *, delay: float = 0.0, text: str = "") -> Outcome:
+        """An outcome of this run."""
+        self.seconds = time.monotonic() - self._began
+        return Outcome(self.claim.id, self.claim.generation, word, delay, text)
+
+    async def perform(
+        self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host, *, is_async: bool
+    ) -> BaseException | None:
+        """Call the handler within its timeout: None when it ended well, `Stopped`, or the error that it ended with."""
+        try:
+            with self._scope:
+                if is_async:
+                    await self._on_loop(handler, arguments)
+                else:
+                    await self._on_thread(handler, arguments, host)
+        except asyncio.CancelledError as error:
+            if _worker_is_cancelled():
+                raise
+            return error
+        except (Exception, SystemExit) as error:
+            return error if self.reason in (None, "timeout") else self._upset(error)
+        return self._verdict() if self._scope.cancelled_caught else None
+
+    async def _on_loop(self, handler: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        if self.timeout is None:
+            await handler(*arguments)
+            return
+        with anyio.CancelScope(deadline=anyio.current_time() + self.timeout) as limit:
+            await handler(*arguments)
+        if limit.cancelled_caught:
+            self.stop("timeout")
+            await anyio.lowlevel.checkpoint()
+
+    async def _on_thread(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> None:
+        if self.timeout is None:
+            await anyio.to_thread.run_sync(handler, *arguments, limiter=host.threads)
+            return
+        async with anyio.create_task_group() as watch:
+            watch.start_soon(self._watch, self.timeout, host)
+            try:
+                await anyio.to_thread.run_sync(handler, *arguments, limiter=host.threads)
+            except (Exception, SystemExit) as error:  # the task group would wrap it
+                self._raised = error
+            watch.cancel_scope.cancel()
+        host.stuck.discard(self)
+        if self._raised is not None:
+            raise self._raised
+
+    async def _watch(self, timeout: float, host: Host) -> None:
+        """A thread cannot be interrupted: say so, and after many timeouts give it up, though not its slot."""
+        await anyio.sleep(timeout)
+        log.warning("%r runs on a thread for more than its timeout of %g s; it cannot be interrupted", self, timeout)
+        await anyio.sleep((MOST_TIMEOUTS - 1) * timeout)
+        error = TimeoutError(f"still running after {MOST_TIMEOUTS} timeouts of {timeout:g} s, on a thread")
+        log.error("%r is given up: %s. Its slot is taken until it ends, and this worker is not healthy", self, error)
+        host.stuck.add(self)
+        outcome = await self.failed(error, final=True)
+        self.given_up = True
+        if outcome is not None:
+            host.hand_in(outcome)
+
+    def _verdict(self) -> BaseException:
+        if self.reason == "timeout":
+            return TimeoutError(f"the run took longer than {self.timeout:g} s")
+        return Stopped()
+
+    def _upset(self, error: BaseException) -> BaseException:
+        """A handler that was told to stop raised an error of its own on the way out: that is not the job's failure."""
+        log.warning("%r raised while it was stopped (%s)", self, self.reason, exc_info=error)
+        return Stopped()
+
+
+def is_async(handler: Callable[..., Any]) -> bool:
+    """Whether a handler is to be awaited; others run on threads."""
+    return inspect.iscoroutinefunction(handler)
+
+
+def text(error: BaseException) -> str:
+    """Type and message of an error."""
+    return "".join(traceback.format_exception_only(type(error), error)).strip()[:MOST_TEXT]
+
+
+def _worker_is_cancelled() -> bool:
+    """Whether a cancellation is meant for the task that the handler runs in, not raised by the handler itself."""
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task.cancelling() > 0

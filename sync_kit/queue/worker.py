@@ -1,0 +1,358 @@
+"""The worker: slots that run what comes from one or more queues, beside your code or as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from sync_kit.errors import ConfigurationError, SyncKitError
+from sync_kit.options import Seconds, refuse_unknown, seconds, whole
+from sync_kit.queue import engine
+from sync_kit.queue.courier import Courier
+from sync_kit.queue.events import Failed, Finished, Parked, Retried, Started
+from sync_kit.queue.ids import make_id
+from sync_kit.queue.info import record
+from sync_kit.queue.leases import Leases
+from sync_kit.queue.pool import Pool, Share, Slot
+from sync_kit.queue.records import Outcome
+from sync_kit.queue.run import Host, Run
+from sync_kit.queue.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Never, Self
+
+    from sync_kit._io.flow import Flow
+    from sync_kit.queue.records import Claim
+
+log = logging.getLogger("sync_kit")
+
+HAND_BACK_LIMIT = 5.0
+LEAVE_LIMIT = 1.0
+POLL_INTERVAL = 2.5
+DRAIN_TIMEOUT = 20.0
+MOST_EARLY = 100
+OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "weights", "limits", "strict")
+
+
+class Line:
+    """One queue of a worker: its courier, its leases, and its record in Redis."""
+
+    def __init__(self, worker: Worker, source: Source, poll_interval: float, threads: anyio.CapacityLimiter) -> None:
+        self.source = source
+        self.courier = Courier(source, worker.id, poll_interval, worker.concurrency)
+        self.leases = Leases(source, source.kit.home().loop)
+        self.host = Host(threads, self.courier.hand_in, worker.stuck)
+        self._worker = worker
+        self._began = time.time()
+        self._early: deque[tuple[str, int]] = deque(maxlen=MOST_EARLY)
+
+    def hold(self, run: Run) -> None:
+        """A run begins. Its cancellation may have been heard of before the claim was."""
+        self.leases.hold(run)
+        if (run.claim.id, run.claim.generation) in self._early:
+            run.stop("cancelled")
+        if self.source.observers:
+            self.source.observers.tell(Started(*self._about(run), run.claim.attempts))
+
+    def delivered(self, outcome: Outcome, stored: bool) -> None:
+        """An outcome is stored, or was refused: its lease has ended."""
+        run = self.leases.drop(outcome.id, outcome.generation)
+        if run is not None and stored and self.source.observers:
+            self._tell(run, outcome)
+
+    def cancel(self, job: str, generation: int) -> None:
+        """Somebody cancelled a job that this worker runs."""
+        run = self.leases.find(job, generation)
+        if run is None:
+            self._early.append((job, generation))
+        else:
+            log.info("%r is cancelled", run)
+            run.stop("cancelled")
+
+    async def attend(self) -> None:
+        """The task that says every ten seconds that this worker is there, and fetches parked jobs that it can run."""
+        while True:
+            try:
+                kinds = await self.source.kit.driver.run(self._attendance(self._record()))
+                known = sorted(set(kinds) & set(self.source.kinds))
+                if known:
+                    count = await self.source.kit.driver.run(self.source.engine.unpark_flow(known))
+                    log.info("%d parked jobs of queue %r can be run by this worker", count, self.source.name)
+            except SyncKitError as error:
+                log.warning("the record of a worker of queue %r could not be written: %s", self.source.name, error)
+            await anyio.sleep(engine.LEASE / 3)
+
+    async def leave(self) -> None:
+        """Take the record away, and pass on a hint that may have got lost with the last read."""
+        try:
+            with anyio.move_on_after(LEAVE_LIMIT):
+                await self.source.kit.driver.run(self._attendance(b""))
+        except SyncKitError as error:
+            log.info("a worker of queue %r left without a word: %s", self.source.name, error)
+
+    def _about(self, run: Run) -> tuple[str, str, str]:
+        return self.source.name, run.claim.id, run.claim.kind
+
+    def _tell(self, run: Run, outcome: Outcome) -> None:
+        about, attempt = self._about(run), run.claim.attempts
+        if outcome.word == "done":
+            self.source.observers.tell(Finished(*about, attempt, run.seconds))
+        elif outcome.word == "retry":
+            self.source.observers.tell(Retried(*about, attempt, run.seconds, outcome.delay, outcome.text))
+        elif outcome.word == "fail":
+            self.source.observers.tell(Failed(*about, attempt, run.seconds, outcome.text))
+        elif outcome.word == "park":
+            self.source.observers.tell(Parked(*about))
+
+    def _attendance(self, record: bytes) -> Flow[list[str]]:
+        return self.source.engine.attend_flow(self._worker.id, record)
+
+    def _record(self) -> bytes:
+        return record(
+            concurrency=self._worker.concurrency,
+            running=[run.claim.id for run in self.leases.runs],
+            tasks=sorted(self.source.kinds),
+            lag=round(self.leases.lag, 3),
+            healthy=self._worker.healthy,
+            started_at=self._began,
+        )
+
+
+class Worker:
+    """Runs jobs and messages of one or more queues while its `async with` block lasts.
+
+    On exit it takes no more, gives what runs `drain_timeout` seconds, then cancels it and hands it back unharmed.
+    When the block ends by an error or a cancellation it does not drain but hands back at once. An internal error
+    ends the block: a worker never stops silently.
+
+    Args:
+        sources: `Jobs` and queues (`Queue.processing(...)`).
+        concurrency: runs at the same time, for all queues together.
+        poll_interval: seconds that it waits for a wake-up at most.
+        drain_timeout: seconds that what runs has to end on exit.
+        weights: by queue, its part of the slots when there is work in all of them; 1 if not named.
+        limits: by queue, the slots that it may have at most.
+        strict: a queue is only asked when there is no work in those before it.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *sources: Source,
+        concurrency: int = 10,
+        poll_interval: Seconds = POLL_INTERVAL,
+        drain_timeout: Seconds = DRAIN_TIMEOUT,
+        weights: Mapping[Source, int] | None = None,
+        limits: Mapping[Source, int] | None = None,
+        strict: bool = False,
+        **unknown: Never,
+    ) -> None:
+        refuse_unknown("Worker", unknown, OPTIONS)
+        _refuse_sources(sources)
+        if strict and weights:
+            raise ConfigurationError("a worker takes its queues in strict order or by weights, not both")
+        self.id = make_id()
+        self.concurrency = whole("concurrency", concurrency, least=1, most=10_000)
+        self._poll_interval = seconds("poll_interval", poll_interval, least=0.01, most=60)
+        self._drain_timeout = seconds("drain_timeout", drain_timeout)
+        self._sources = sources
+        self._weights = _by_source("weights", weights, sources)
+        self._limits = _by_source("limits", limits, sources)
+        self._strict = strict
+        self.stuck: set[Run] = set()
+        self._scopes: list[anyio.CancelScope] = []
+        self._slots = 0
+        self._entered = False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether none of its threads is stuck: in a plain function that runs for more than ten of its timeouts."""
+        return not self.stuck
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise ConfigurationError("this worker is running already: make another one")
+        self._entered = True
+        self._scopes, self._slots = [], 0
+        threads = anyio.CapacityLimiter(self.concurrency)
+        self._lines = [Line(self, source, self._poll_interval, threads) for source in self._sources]
+        self._by_courier = {line.courier: line for line in self._lines}
+        self._pool = Pool([self._share(line) for line in self._lines], strict=self._strict)
+        self._all_idle, self._all_deaf, self._listening = anyio.Event(), anyio.Event(), anyio.CancelScope()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._start()
+        log.info("worker of %s started: concurrency %d", self._names(), self.concurrency)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._end(drain=error is None)
+        finally:
+            for line in self._lines:
+                line.leases.stop()
+            for scope in (*self._scopes, self._tasks.cancel_scope):
+                scope.cancel()
+            self._entered = False
+            ended = await _leave(self._tasks, kind, error, trace)
+        log.info("worker of %s stopped", self._names())
+        return ended
+
+    def _share(self, line: Line) -> Share:
+        line_limit = min(self._limits.get(line.source, self.concurrency), self.concurrency)
+        return Share(line.courier, self._weights.get(line.source, 1), line_limit)
+
+    def _start(self) -> None:
+        for line in self._lines:
+            line.courier.bind(self._pool, line.delivered, line.cancel)
+            line.leases.start()
+            for lane in range(line.courier.lanes):
+                self._begin(partial(line.courier.carry, lane))
+        self._begin(self._listen)
+        for _ in range(self.concurrency):
+            self._slots += 1
+            self._begin(self._slot)
+
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that a cancelled owner does not tear apart: it ends when it is told to."""
+        scope = anyio.CancelScope(shield=True)
+        self._scopes.append(scope)
+
+        async def shielded() -> None:
+            with scope:
+                await work()
+
+        self._tasks.start_soon(shielded)
+
+    async def _listen(self) -> None:
+        """All that reads and reports, until the worker stops."""
+        try:
+            with self._listening:
+                async with anyio.create_task_group() as group:
+                    for line in self._lines:
+                        group.start_soon(line.courier.listen)
+                        group.start_soon(line.attend)
+        finally:
+            self._all_deaf.set()
+
+    async def _slot(self) -> None:
+        slot, outcome = Slot(), None
+        try:
+            while (claim := await self._pool.next(slot, outcome)) is not None:
+                outcome = await self._run(self._line(slot), claim)
+        finally:
+            self._slots -= 1
+            if self._slots == 0:
+                self._all_idle.set()
+
+    def _line(self, slot: Slot) -> Line:
+        assert slot.share is not None
+        return self._by_courier[slot.share.courier]
+
+    async def _run(self, line: Line, claim: Claim) -> Outcome | None:
+        try:
+            run = line.source.open(claim)
+        except (ValueError, KeyError) as error:
+            log.error("job %s has a record that cannot be read: %r", claim.id, error)
+            return Outcome(claim.id, claim.generation, "fail", text=f"unreadable record: {error!r}")
+        line.hold(run)
+        return await run.outcome(line.host)
+
+    async def _end(self, *, drain: bool) -> None:
+        self._pool.close()
+        with anyio.move_on_after(self._drain_timeout if drain else 0):
+            await self._all_idle.wait()
+        for line in self._lines:
+            for run in line.leases.runs:
+                run.stop("shutdown")
+        await self._all_idle.wait()
+        for line in self._lines:
+            line.courier.finish()
+        await self._handed_back()
+
+    async def _handed_back(self) -> None:
+        done = [line.courier.done for line in self._lines]
+        with anyio.move_on_after(HAND_BACK_LIMIT):
+            for event in done:
+                await event.wait()
+        if not all(event.is_set() for event in done):
+            log.error("the last outcomes could not be handed in: those jobs run again when their leases end")
+            return
+        self._listening.cancel()
+        await self._all_deaf.wait()
+        for line in self._lines:
+            await line.leave()
+
+    def _names(self) -> str:
+        return " and ".join(f"queue {source.name!r}" for source in self._sources)
+
+
+def _refuse_sources(sources: Sequence[object]) -> None:
+    if not sources:
+        raise ConfigurationError("a worker needs a queue: Worker(jobs)")
+    for source in sources:
+        if not isinstance(source, Source):
+            raise ConfigurationError(f"a worker takes Jobs and queue.processing(...), not {source!r}")
+    if len(set(sources)) < len(sources):
+        raise ConfigurationError("a worker was given the same queue twice")
+
+
+def _by_source(name: str, given: object, sources: Sequence[Source]) -> dict[Source, int]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{name} must be a mapping from queues to numbers, as in {name}={{mail: 2}}")
+    for source in given:
+        if source not in sources:
+            raise ConfigurationError(f"{name} names {source!r}, which is none of the queues of this worker")
+    return {source: whole(name, number, least=1, most=10_000) for source, number in given.items()}
+
+
+async def _leave(
+    tasks: anyio.abc.TaskGroup,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> bool | None:
+    """Leave the task group; a single error comes out as itself rather than as a group."""
+    try:
+        return await tasks.__aexit__(kind, error, trace)
+    except BaseException as raised:
+        alone = raised
+        while len(inner := _inner(alone)) == 1:
+            alone = inner[0]
+        if alone is raised:
+            raise
+        raise alone from None
+
+
+def _inner(error: BaseException) -> Sequence[BaseException]:
+    return getattr(error, "exceptions", ())  # Python 3.10 has no exception groups of its own
+
+
+async def run_worker(worker: Worker, *, handle_signals: bool) -> None:
+    """Be a worker until cancelled, or until SIGINT or SIGTERM where these are handled."""
+    if not handle_signals:
+        async with worker:
+            await anyio.sleep_forever()
+        return
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with worker:
+            async for number in signals:
+                log.info("signal %s: draining", signal.Signals(number).name)
+                break
