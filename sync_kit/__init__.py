@@ -14,7 +14,7 @@ from sync_kit.errors import (
 from sync_kit.jobs import Backoff, Counts, Job, Jobs, Receipt, Retry, Task
 from sync_kit.kit import SyncKit, configure
 from sync_kit.mutex import BlockingLease, Holder, Lease, Mutex, Semaphore
-from sync_kit.queue import Worker
+from sync_kit.queue import Message, Queue, Worker, WorkerInfo
 from sync_kit.ratelimit import Decision, RateLimiter
 
 __all__ = [
@@ -30,7 +30,9 @@ __all__ = [
     "Lease",
     "LockError",
     "LockLostError",
+    "Message",
     "Mutex",
+    "Queue",
     "RateLimitError",
     "RateLimiter",
     "Receipt",
@@ -43,5 +45,6 @@ __all__ = [
     "Unavailable",
     "UnknownTaskError",
     "Worker",
+    "WorkerInfo",
     "configure",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.blocking import BlockingJobs
 from sync_kit.jobs.job import Counts, Job, JobList, Status, seen
-from sync_kit.jobs.policy import Backoff, Moment, read_policy
+from sync_kit.jobs.policy import Moment, read_policy
 from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
 from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sync_kit._io.flow import Flow
     from sync_kit.kit import SyncKit
+    from sync_kit.queue.backoff import Backoff
     from sync_kit.queue.records import Claim
 
 P = ParamSpec("P")

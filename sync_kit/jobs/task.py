@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.job import Header, Job, Receipt
 from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
+from sync_kit.queue.handler import arguments_of
 from sync_kit.queue.ids import make_id
 from sync_kit.queue.records import Item
 from sync_kit.queue.run import is_async
+from sync_kit.queue.when import NOW, read_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from typing_extensions import Never
 
@@ -24,15 +23,13 @@ if TYPE_CHECKING:
     from sync_kit.jobs.jobs import Jobs
     from sync_kit.jobs.policy import Policy
     from sync_kit.queue.schema import Schema
+    from sync_kit.queue.when import When
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 OPTIONS = ("delay", "at", "retries", "timeout", "priority", "tag")
-HIGHEST = 100
-"""Priorities go from minus this to this."""
 TIMEOUT = 30.0
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Unset:
@@ -44,13 +41,11 @@ UNSET = Unset()
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """When and how often a job runs. `at` is epoch seconds, 0 for none; the other times are seconds."""
+    """When and how often a job runs."""
 
     retries: int = 0
     timeout: float | None = TIMEOUT
-    delay: float = 0.0
-    at: float = 0.0
-    priority: int = 0
+    when: When = NOW
     tag: str | None = None
 
 
@@ -62,7 +57,7 @@ class Sender(Generic[P, T]):
         self.name = name
         self.schema = schema
         self.options = options
-        self._header = Header(options.retries, options.timeout, options.priority, options.tag).encode()
+        self._header = Header(options.retries, options.timeout, options.when.priority, options.tag).encode()
 
     @property
     def blocking(self) -> BlockingSender[P, T]:
@@ -92,8 +87,8 @@ class Sender(Generic[P, T]):
     def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
         """The flow of `send` and `send_many`."""
         items = [Item(make_id(), self.name, self._header + self.schema.dump(payload)) for payload in payloads]
-        options = self.options
-        yield from self.jobs.accept_flow(items, delay=options.delay, at=options.at, priority=options.priority)
+        when = self.options.when
+        yield from self.jobs.accept_flow(items, delay=when.delay, at=when.at, priority=when.priority)
         return [Receipt(item.id, self.name) for item in items]
 
 
@@ -132,7 +127,7 @@ class Task(Sender[P, T]):
         self.handler = handler
         self.policy = policy
         self.is_async = is_async(handler)
-        self._wants_job = _wants_job(name, handler)
+        self._wants_job = arguments_of(f"task {name!r}", handler, "the job") == 2
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
 
@@ -168,15 +163,12 @@ class Task(Sender[P, T]):
             ConfigurationError: an option is wrong, or both `delay` and `at` are given.
         """
         refuse_unknown(f"task {self.name!r}", unknown, OPTIONS)
-        if delay is not None and at is not None:
-            raise ConfigurationError("a job has delay= or at=, not both")
-        changed = replace(self.options, delay=0.0 if delay is None else seconds("delay", delay), at=read_at(at))
+        when = read_when("a job", delay, at, self.options.when.priority if priority is None else priority)
+        changed = replace(self.options, when=when)
         if retries is not None:
             changed = replace(changed, retries=whole("retries", retries, most=10_000))
         if not isinstance(timeout, Unset):
             changed = replace(changed, timeout=read_timeout(timeout))
-        if priority is not None:
-            changed = replace(changed, priority=whole("priority", priority, least=-HIGHEST, most=HIGHEST))
         if tag is not None:
             changed = replace(changed, tag=label("tag", tag))
         return Sender(self.jobs, self.name, self.schema, changed)
@@ -189,30 +181,3 @@ class Task(Sender[P, T]):
 def read_timeout(timeout: Seconds | None) -> float | None:
     """Seconds that a run may take, or None. Raises `ConfigurationError`."""
     return None if timeout is None else seconds("timeout", timeout, above=0)
-
-
-def read_at(at: object) -> float:
-    """Epoch seconds, 0 for none. Raises `ConfigurationError` for a naive datetime and for numbers that are no time."""
-    if at is None:
-        return 0.0
-    if isinstance(at, datetime):
-        if at.tzinfo is None or at.utcoffset() is None:
-            raise ConfigurationError(
-                f"at={at!r} has no time zone: use an aware datetime, as datetime.now(timezone.utc)"
-            )
-        return at.timestamp()
-    if isinstance(at, (bool, timedelta)) or not isinstance(at, (int, float)) or not math.isfinite(at) or at <= 0:
-        raise ConfigurationError(
-            f"at must be an aware datetime or epoch seconds, not {at!r}; for a time span use delay="
-        )
-    return float(at)
-
-
-def _wants_job(name: str, handler: Callable[..., Any]) -> bool:
-    must = [p for p in inspect.signature(handler).parameters.values() if p.kind in _POSITIONAL]
-    if not 1 <= len(must) <= 2:
-        raise ConfigurationError(
-            f"the handler of task {name!r} takes {len(must)} parameters: "
-            "it is given the payload, and the job if it has a second one"
-        )
-    return len(must) == 2

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from sync_kit.errors import SyncKitError
-from sync_kit.queue.engine import BATCH, HINT
+from sync_kit.queue.engine import BATCH, HINT, Lane
 from sync_kit.queue.events import Lost
 from sync_kit.queue.ids import make_id
 from sync_kit.queue.records import Outcome
@@ -20,7 +20,6 @@ from sync_kit.queue.records import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sync_kit._io.scripts import Keys
     from sync_kit.queue.pool import Pool, Slot
     from sync_kit.queue.records import Claim, Turn
     from sync_kit.queue.source import Source
@@ -100,12 +99,14 @@ class Courier:
         self._finishes = True
         self._work.set()
 
-    async def carry(self, lane: int) -> None:
+    async def carry(self, number: int) -> None:
         """The task of one lane: one exchange after the other, until `finish`."""
-        keys = self._source.engine.layout.exchange(self._worker, lane)
+        source = self._source
+        keys = source.engine.layout.exchange(self._worker, number)
+        lane = Lane(keys, self._worker, source.keep, source.max_crashes)
         try:
             while (load := await self._next_load()) is not None:
-                await self._exchange(keys, *load)
+                await self._exchange(lane, *load)
         finally:
             self._open_lanes -= 1
             if self._open_lanes == 0:
@@ -152,13 +153,13 @@ class Courier:
         self._left = time.monotonic()
         return outcomes, slots
 
-    async def _exchange(self, keys: Keys, outcomes: list[Outcome], slots: list[Slot]) -> None:
+    async def _exchange(self, lane: Lane, outcomes: list[Outcome], slots: list[Slot]) -> None:
         deaf, lone = self._deaf, bool(slots) and self._pool.take_lone()
         sweep = self._left - self._swept > SWEEP
         if sweep:
             self._swept = self._left
         try:
-            turn = await self._repeat(keys, outcomes, len(slots), lone=lone, deaf=deaf, sweep=sweep)
+            turn = await self._repeat(lane, outcomes, len(slots), lone=lone, deaf=deaf, sweep=sweep)
         finally:
             self._under_way -= 1
             if self._under_way == 0:
@@ -172,17 +173,11 @@ class Courier:
             self.empty = deaf or not self._deaf
             self._pool.give_back(slots[len(given) :])
 
-    async def _repeat(
-        self, keys: Keys, outcomes: list[Outcome], want: int, *, lone: bool, deaf: bool, sweep: bool
-    ) -> Turn:
+    async def _repeat(self, lane: Lane, outcomes: list[Outcome], want: int, **how: bool) -> Turn:
         call, failures, engine = make_id(), 0, self._source.engine
         while True:
             try:
-                return await self._source.kit.driver.run(
-                    engine.exchange_flow(
-                        keys, self._worker, call, outcomes, want, self._source.keep, lone=lone, deaf=deaf, sweep=sweep
-                    )
-                )
+                return await self._source.kit.driver.run(engine.exchange_flow(lane, call, outcomes, want, **how))
             except SyncKitError as error:
                 failures = await back_off(failures, "exchanging jobs", error)
 

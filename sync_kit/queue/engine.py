@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sync_kit._io.flow import Batch, Eval, Pop
@@ -58,10 +59,29 @@ class Layout:
         return self.group.key("control", worker)
 
     def exchange(self, worker: str, lane: int) -> Keys:
-        """The keys of an exchange; what it took is remembered for each lane of a worker."""
+        """The keys of an exchange; what the last one took is remembered for each lane of a worker."""
         queue = (self.ready, self.suspects, self.delayed, self.leases, self.parked, self.body, self.state, self.error)
         more = (self.done, self.failed, self.cancelled, self.wake, self.paused, self.kinds)
         return Keys((*queue, *more, self.group.key("worker", worker, lane), self.control(worker)))
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One of the ways of a worker to its queue, on which one exchange is under way at a time, and its terms.
+
+    Attributes:
+        keys: of `Layout.exchange`.
+        worker: its name.
+        keep: what is kept of jobs that ended.
+        max_crashes: a job whose worker died this many times is failed.
+        lease: seconds that jobs are leased; `LEASE` if None.
+    """
+
+    keys: Keys
+    worker: str
+    keep: Keep
+    max_crashes: int = MAX_CRASHES
+    lease: float | None = None
 
 
 class Engine:
@@ -92,12 +112,10 @@ class Engine:
 
     def exchange_flow(
         self,
-        keys: Keys,
-        worker: str,
+        lane: Lane,
         call: str,
         outcomes: Sequence[Outcome],
         want: int,
-        keep: Keep,
         *,
         lone: bool = True,
         deaf: bool = False,
@@ -106,22 +124,21 @@ class Engine:
         """Hand in at most `BATCH` outcomes and take at most `want` jobs. Repeating it with the same `call` is safe.
 
         Args:
-            keys: of `Layout.exchange`.
-            worker: who asks.
+            lane: who asks, and on which terms.
             call: a name that this exchange alone has.
             outcomes: how runs ended.
             want: jobs to take.
-            keep: what is kept of jobs that ended.
             lone: whether one of the jobs may be one whose worker died.
             deaf: whether the worker must be told if there is less than it wants, because it does not wait for hints.
             sweep: whether to look after what is kept, beyond what the outcomes add to it.
         """
-        args: list[str | int] = [call, worker, min(want, BATCH), int(lone), int(deaf), int(sweep)]
-        args += [ms(LEASE), MAX_CRASHES, ms(keep.parked), ms(keep.completed), keep.completed_count]
-        args += [ms(keep.failed), keep.failed_count]
+        keep = lane.keep
+        args: list[str | int] = [call, lane.worker, min(want, BATCH), int(lone), int(deaf), int(sweep)]
+        args += [ms(LEASE if lane.lease is None else lane.lease), lane.max_crashes, ms(keep.parked)]
+        args += [ms(keep.completed), keep.completed_count, ms(keep.failed), keep.failed_count]
         for outcome in outcomes:
             args += [outcome.id, outcome.generation, outcome.word, ms(outcome.delay), outcome.text]
-        _, due, refused, lost, jobs = yield Eval(EXCHANGE, keys, args, repeat=True)
+        _, due, refused, lost, jobs = yield Eval(EXCHANGE, lane.keys, args, repeat=True)
         claims = [Claim.read(job) for job in jobs]
         return Turn(claims, [*names(refused)], [*names(lost)], None if due < 0 else due / 1000)
 

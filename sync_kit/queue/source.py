@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from sync_kit.kit import SyncKit, default_kit
 from sync_kit.options import label
 from sync_kit.queue.desk import Desk
-from sync_kit.queue.engine import Engine, Layout
+from sync_kit.queue.engine import MAX_CRASHES, Engine, Layout
 from sync_kit.queue.events import Observers, Sent
 from sync_kit.queue.info import WorkerInfo, workers_flow
 
@@ -28,6 +28,8 @@ class Source(ABC):
 
     space: ClassVar[str]
     """Separates queues of different facades that have the same name."""
+    max_crashes: int = MAX_CRASHES
+    """Runs that may lose their worker until it is failed."""
 
     def __init__(self, name: str, keep: Keep, kit: SyncKit | None) -> None:
         self.name = label("the name of a queue", name)

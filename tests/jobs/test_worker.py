@@ -13,6 +13,7 @@ import pytest
 from sync_kit import ConfigurationError, Job, Jobs
 from sync_kit.queue import engine
 from tests.jobs.conftest import Note, status, until
+from tests.queue.hands import Hands
 
 pytestmark = pytest.mark.anyio
 
@@ -355,9 +356,9 @@ async def test_a_handler_that_blocks_the_loop_for_twice_the_lease_is_not_run_aga
 
 def _sweep(kit, seconds: float) -> None:
     """What another worker would do all the time: reclaim every lease that has ended."""
-    other, end = engine.Engine(kit.namespace, "notes"), time.monotonic() + seconds
+    other, end = Hands(kit, "notes"), time.monotonic() + seconds
     while time.monotonic() < end:
-        kit.thread_driver.run(other.exchange_flow("sweeper", str(time.monotonic()), [], 0, engine.Keep()))
+        other.exchange(worker="sweeper")
         time.sleep(0.02)
 
 

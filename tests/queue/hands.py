@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sync_kit.queue.desk import Desk
-from sync_kit.queue.engine import Engine, Layout
+from sync_kit.queue.engine import Engine, Lane, Layout
 from sync_kit.queue.records import Item, Keep, Outcome, Turn
 
 KEEP = Keep()
@@ -39,8 +39,8 @@ class Hands:
         **how: Any,
     ) -> Turn:
         self._calls += 1
-        keys = self.layout.exchange(worker, 0)
-        flow = self.engine.exchange_flow(keys, worker, call or f"call{self._calls}", outcomes, want, keep, **how)
+        lane = Lane(self.layout.exchange(worker, 0), worker, keep)
+        flow = self.engine.exchange_flow(lane, call or f"call{self._calls}", outcomes, want, **how)
         turn: Turn = self.run(flow)
         return turn
 

@@ -244,8 +244,9 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_list_shows_what_waits_in_the_order_in_which_it_runs(self) -> None:
-        listed, cursor = [], None
-        while cursor is not None or not listed:
+        listed: list[str] = []
+        cursor = None
+        while True:
             entries, cursor = self.hands.run(self.hands.desk.page_flow("waiting", 2, cursor))
             listed += [entry.id for entry in entries]
             if cursor is None:
