@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sync_kit.queue.source import BlockingSource
+from sync_kit.queue.base import BlockingBase
 
 if TYPE_CHECKING:
     from sync_kit.jobs.job import Counts, Job, JobList, Status
     from sync_kit.jobs.jobs import Jobs
 
 
-class BlockingJobs(BlockingSource):
+class BlockingJobs(BlockingBase):
     """The blocking twin of `Jobs`: the same verbs for looking and acting, without await. Workers are async only."""
 
     _source: Jobs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
@@ -19,25 +19,35 @@ from sync_kit.queue.records import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
     from sync_kit.queue.queue import Queue
     from sync_kit.queue.records import Claim, Turn
 
 log = logging.getLogger("sync_kit")
 
+T = TypeVar("T")
 
-class Consumer:
-    """One receiver: what it takes is leased to it, and not renewed by anybody."""
 
-    def __init__(self, queue: Queue[Any], lease: float, poll_interval: float) -> None:
+class Consumer(Generic[T]):
+    """The messages of a queue, one after the other and without end. Made by `Queue.receive`.
+
+    What it takes is leased to it, and not renewed by anybody.
+    """
+
+    def __init__(self, queue: Queue[T], lease: float, poll_interval: float) -> None:
         self.queue = queue
         self._lease = lease
         self._poll_interval = poll_interval
         worker = make_id()
         keys = queue.engine.layout.exchange(worker, 0)
-        self._lane = Lane(keys, worker, queue.keep, queue.max_crashes, lease)
+        self._lane = Lane(keys, worker, queue.keep, queue.max_deliveries, lease)
         self._one_at_a_time = anyio.Lock()
 
-    async def next(self) -> ReceivedMessage[Any]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ReceivedMessage[T]:
         """Wait for a message. Redis trouble is survived for ever."""
         failures = 0
         while True:
@@ -61,7 +71,7 @@ class Consumer:
         runs = [(claim.id, claim.generation)]
         return not await self.queue.kit.driver.run(self.queue.engine.renew_flow(runs, 5.0, span))
 
-    async def _take(self) -> ReceivedMessage[Any] | None:
+    async def _take(self) -> ReceivedMessage[T] | None:
         """One message, or None after some time without any."""
         (turn, cancelled) = await to_the_end(lambda: self._exchange([], 1))
         if cancelled is not None:
@@ -75,7 +85,7 @@ class Consumer:
         await self.queue.kit.driver.run(self.queue.engine.listen_flow((wake,), pause))
         return None
 
-    async def _opened(self, claim: Claim) -> ReceivedMessage[Any] | None:
+    async def _opened(self, claim: Claim) -> ReceivedMessage[T] | None:
         try:
             return ReceivedMessage(self, claim, self.queue.schema.load(claim.body))
         except InvalidPayloadError as error:

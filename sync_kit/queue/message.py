@@ -89,7 +89,7 @@ class Message(Generic[T]):
 class ReceivedMessage(Message[T]):
     """A message that `Queue.receive` gave out: leased to its receiver until it is settled or the lease ends."""
 
-    def __init__(self, consumer: Consumer, claim: Claim, data: T) -> None:
+    def __init__(self, consumer: Consumer[T], claim: Claim, data: T) -> None:
         super().__init__(claim, data)
         self._consumer = consumer
         self._claim = claim

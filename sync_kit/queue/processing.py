@@ -35,7 +35,7 @@ class Processing(Source):
         if backoff is not None and not isinstance(backoff, Backoff):
             raise ConfigurationError(f"backoff must be a Backoff, as in backoff=Backoff(base=1), not {backoff!r}")
         self.queue = queue
-        self.max_crashes = queue.max_crashes
+        self.max_crashes = queue.max_deliveries
         self.observers = queue.observers
         self.handler = handler
         self.is_async = is_async(handler)

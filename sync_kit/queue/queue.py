@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sync_kit.errors import InvalidPayloadError
 from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
+from sync_kit.queue.base import BlockingBase, QueueBase
 from sync_kit.queue.consumer import Consumer
 from sync_kit.queue.engine import LEASE
 from sync_kit.queue.ids import make_id
-from sync_kit.queue.message import DeadLetter, DeadLetters, ReceivedMessage, Size
+from sync_kit.queue.message import DeadLetter, DeadLetters, Size
 from sync_kit.queue.processing import Processing
 from sync_kit.queue.records import Item, Keep, Outcome
 from sync_kit.queue.schema import Schema
-from sync_kit.queue.source import BlockingSource, Source
 from sync_kit.queue.when import When, read_when
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Never
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from sync_kit.kit import SyncKit
     from sync_kit.queue.backoff import Backoff
     from sync_kit.queue.records import Claim, Entry
+    from sync_kit.queue.source import Source
 
 T = TypeVar("T")
 At = datetime | float | None
 
 
-class Queue(Source, Generic[T]):
+class Queue(QueueBase, Generic[T]):
     """Messages: sent from anywhere, delivered at least once to one receiver.
 
     A message that was accepted is delivered until somebody acknowledges it, at most `max_deliveries` times; then it
@@ -67,7 +68,7 @@ class Queue(Source, Generic[T]):
         keep = Keep(completed=0.0, completed_count=0, failed=seconds("keep_failed", keep_failed))
         super().__init__(name, keep, kit)
         self.schema: Schema[T] = Schema(f"queue {name!r}", schema)
-        self.max_deliveries = self.max_crashes = whole("max_deliveries", max_deliveries, least=1, most=10_000)
+        self.max_deliveries = whole("max_deliveries", max_deliveries, least=1, most=10_000)
 
     def __repr__(self) -> str:
         return f"<Queue {self.name!r}>"
@@ -109,9 +110,9 @@ class Queue(Source, Generic[T]):
         when = read_when("send_many", delay, at, priority, unknown)
         return await self.kit.driver.run(self.send_flow(payloads, when))
 
-    async def receive(
+    def receive(
         self, *, lease: Seconds = LEASE, poll_interval: Seconds = POLL_INTERVAL, **unknown: Never
-    ) -> AsyncIterator[ReceivedMessage[T]]:
+    ) -> Consumer[T]:
         """Messages one after the other: `async for message in queue.receive(): ...; await message.ack()`.
 
         Each is leased to this loop. What is neither settled nor extended in time is delivered again, to whoever
@@ -126,9 +127,7 @@ class Queue(Source, Generic[T]):
         """
         refuse_unknown("receive", unknown, ("lease", "poll_interval"))
         poll = seconds("poll_interval", poll_interval, least=0.01, most=60)
-        consumer = Consumer(self, seconds("lease", lease, least=0.1), poll)
-        while True:
-            yield await consumer.next()
+        return Consumer(self, seconds("lease", lease, least=0.1), poll)
 
     def process(
         self,
@@ -246,7 +245,7 @@ class Queue(Source, Generic[T]):
         return DeadLetter(entry.id, data, entry.attempts + entry.crashes, entry.error, failed_at)
 
 
-class BlockingQueue(BlockingSource, Generic[T]):
+class BlockingQueue(BlockingBase, Generic[T]):
     """The blocking twin of `Queue`: the same verbs, without await. Receiving is async only."""
 
     _source: Queue[T]
