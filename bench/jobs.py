@@ -3,7 +3,10 @@
 Driver (this process) enqueues; the worker is one separate process of the same venv
 (`--worker`). Phases: enqueue rate, memory per pending job, drain of N no-op jobs at
 concurrency 10 and 100, drain of 10 ms sleep jobs at 100, latency of single jobs to an
-idle worker (from before enqueue to the first line of the task), idle commands/s."""
+idle worker (from before enqueue to the first line of the task), idle commands/s, and
+for sync_kit the cost of a job with few and with a million waiting. `--delay-ms 2` makes
+a round trip between peers and server that much longer (subject `jobs-2ms`; a quarter of
+the jobs, and only what the delay changes)."""
 from __future__ import annotations
 
 import argparse
@@ -19,18 +22,24 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import HOST, PORT, SCALE, URL, Admin, arun, emit, pct, versions
+from common import HOST, PORT, SCALE, SERVER_PORT, URL, Admin, arun, emit, med, pct, versions
+from far import far
 
 PAYLOAD = "x" * 100
+PACKAGES = ("sync-kit", "redis", "hiredis", "arq", "saq", "taskiq", "taskiq-redis", "streaq", "coredis", "pydocket", "dramatiq", "rq",
+            "celery", "kombu", "huey")
 KINDS_A = {"noop": "anoop", "sleep": "asleep", "lat": "alat", "crash": "acrash"}
 KINDS_S = {"noop": "noop", "sleep": "ssleep", "lat": "lat", "crash": "crash"}
+FAR = PORT != SERVER_PORT
 
 
 class Peer:
     venv = ""
     n, n_sleep, n_lat = 20_000, 5_000, 300
     concurrencies = (10, 100)
-    sync = False
+    sync = False  # whether it is blocking code
+    works = True  # or is only enqueued to
+    waiting = 0
     bulk = None
 
     async def open(self): ...
@@ -374,6 +383,7 @@ class ArqFast(Arq):  # tuned: polls 100 times a second, keeps no results
 
 class SyncKit_(Peer):
     venv = "ours"
+    waiting = 1_000_000
 
     async def open(self):
         from sync_kit import Jobs, SyncKit
@@ -410,10 +420,26 @@ class SyncKit_(Peer):
         asyncio.run(main())
 
 
-CLASSES = {"sync_kit": SyncKit_, "arq": Arq, "arq-10ms": ArqFast, "saq": Saq, "taskiq-list": Taskiq, "taskiq-stream": TaskiqStream, "streaq": Streaq, "pydocket": Docket_,
+class SyncKitBlocking(SyncKit_):
+    sync, works = True, False
+
+    def enqueue(self, kind, arg):
+        self.tasks[kind].blocking.send(arg=arg)
+
+    async def bulk(self, kind, args):
+        await asyncio.to_thread(self.tasks[kind].blocking.send_many, [self.payload(arg) for arg in args])
+
+
+CLASSES = {"sync_kit": SyncKit_, "sync_kit-sync": SyncKitBlocking, "arq": Arq, "arq-10ms": ArqFast, "saq": Saq, "taskiq-list": Taskiq, "taskiq-stream": TaskiqStream, "streaq": Streaq, "pydocket": Docket_,
            "pydocket-5ms": DocketFast, "dramatiq": Dramatiq, "rq": Rq, "celery-threads": Celery_, "huey": Huey_,
            "proto-list": Proto, "proto-list-prefetch": ProtoPre, "proto-stream": ProtoStream,
            "proto-list-full": ProtoFull, "proto-rich-full": ProtoRich, "proto-perjob": ProtoPerJob}
+ALWAYS, NEVER, ON_REQUEST = "at least once", "at most once", "at least once only if configured so"
+# What becomes of a running job when its worker is killed, with the defaults (`jobs_crash.py` looks at it). saq gives a job up after
+# its first attempt unless `retries` is above 1, rq unless it has a `Retry`; celery acknowledges first unless `acks_late` is set.
+PROMISES = {"sync_kit": ALWAYS, "arq": ALWAYS, "arq-10ms": ALWAYS, "saq": ON_REQUEST, "taskiq-list": NEVER, "taskiq-stream": ALWAYS,
+            "streaq": ALWAYS, "pydocket": ALWAYS, "pydocket-5ms": ALWAYS, "dramatiq": ALWAYS, "rq": ON_REQUEST,
+            "celery-threads": ON_REQUEST, "huey": NEVER}
 PEERS = {k: v.venv for k, v in CLASSES.items()} | {"redis-benchmark": "proto"}
 
 
@@ -453,17 +479,13 @@ class WorkerProc:
 async def load(p: Peer, kind: str, n: int, conc: int = 64) -> float:
     """Enqueue n jobs with `conc` tasks (threads for sync peers); returns jobs/s."""
     t = time.perf_counter()
-    if p.sync:
-        if conc == 1:
-            for _ in range(n):
+    if p.sync:  # never on the thread of the event loop, which sync_kit would refuse
+        def many(k):
+            for _ in range(k):
                 p.enqueue(kind, PAYLOAD)
-        else:
-            def many(k):
-                for _ in range(k):
-                    p.enqueue(kind, PAYLOAD)
 
-            with ThreadPoolExecutor(conc) as ex:
-                list(ex.map(many, [n // conc] * conc))
+        with ThreadPoolExecutor(conc) as ex:
+            list(ex.map(many, [n // conc] * conc))
     else:
         async def many(k):
             for _ in range(k):
@@ -485,81 +507,132 @@ async def fill(p: Peer, kind: str, n: int) -> None:
             await load(p, kind, n % 64, 1)
 
 
-async def bench(name: str) -> dict:
-    p, adm, m = CLASSES[name](), Admin(), {}
-    adm.flush()
-    await p.open()
-    await p.reopen()
-    # enqueue
-    await load(p, "noop", 64, 64)
-    est = await load(p, "noop", 300, 1)
-    m["enq_c1"] = await load(p, "noop", max(100, int(est * SCALE)), 1)
-    est = await load(p, "noop", 640, 64)
-    m["enq_c64"] = await load(p, "noop", max(640, int(min(est, 60_000) * SCALE)), 64)
-    if p.bulk:
-        k = max(1, int(10 * SCALE))
-        t = time.perf_counter()
-        for _ in range(k):
-            await p.bulk("noop", [PAYLOAD] * 1000)
-        m["enq_bulk"] = 1000 * k / (time.perf_counter() - t)
-    # memory
-    adm.flush()
-    await p.reopen()
-    base = adm.keys_memory()
-    await fill(p, "noop", 2000)
-    m["bytes_per_job"] = (adm.keys_memory() - base) / 2000
-    # drain
-    for c in p.concurrencies:
-        n = max(500, int(p.n * SCALE))
-        adm.flush()
-        await p.reopen()
-        await fill(p, "noop", n)
-        adm.stats_reset()
-        w = WorkerProc(name, c, n)
-        r = w.line(60)
-        calls, reads = adm.stats()
+class Bench:
+    """The phases, each of which begins with an empty server."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.p, self.adm, self.m = name, CLASSES[name](), Admin(), {}
+
+    async def run(self) -> dict:
+        await self.p.open()
+        await self.enqueue()
+        if self.p.works:
+            if not FAR:
+                await self.memory()
+            for c in self.p.concurrencies:
+                await self.drain(c)
+            await self.sleepers()
+            await self.idle()
+            if self.p.waiting and not FAR:
+                await self.waiting()
+        return self.m
+
+    async def empty(self) -> None:
+        self.adm.flush()
+        await self.p.reopen()
+
+    def jobs(self, n: int, least: int) -> int:
+        return max(least, int(n * SCALE / (4 if FAR else 1)))
+
+    def work(self, c: int, n: int) -> tuple[WorkerProc, dict | None]:
+        """A new worker, and what it reports once it has done n jobs."""
+        w = WorkerProc(self.name, c, n)
+        return w, w.line(60)
+
+    async def enqueue(self) -> None:
+        p, m = self.p, self.m
+        await self.empty()
+        await load(p, "noop", 64, 64)
+        est = await load(p, "noop", 300, 1)
+        m["enq_c1"] = await load(p, "noop", max(100, int(est * SCALE)), 1)
+        est = await load(p, "noop", 640, 64)
+        m["enq_many"] = m["enq_c64"] = await load(p, "noop", max(640, int(min(est, 60_000) * SCALE)), 64)
+        if p.bulk:  # for the others, 64 tasks are the best there is
+            k = max(1, int(10 * SCALE))
+            t = time.perf_counter()
+            for _ in range(k):
+                await p.bulk("noop", [PAYLOAD] * 1000)
+            m["enq_many"] = 1000 * k / (time.perf_counter() - t)
+
+    async def memory(self) -> None:
+        await self.empty()
+        base = self.adm.keys_memory()
+        await fill(self.p, "noop", 2000)
+        self.m["bytes_per_job"] = (self.adm.keys_memory() - base) / 2000
+
+    async def drain(self, c: int) -> None:
+        n, m = self.jobs(self.p.n, 500), self.m
+        await self.empty()
+        await fill(self.p, "noop", n)
+        self.adm.stats_reset()
+        w, r = self.work(c, n)
+        calls, reads = self.adm.stats()
         m[f"drain_c{c}"] = n / r["elapsed"] if r else None
+        m[f"cpu_us_per_job_c{c}"] = r["cpu"] / n * 1e6 if r else None
         m[f"cmds_per_job_c{c}"], m[f"reads_per_job_c{c}"] = sum(calls.values()) / n, reads / n
-        if c == p.concurrencies[0] and r:
+        if c == self.p.concurrencies[0] and r:
             m["rss_mb"] = w.rss_mb()
         w.stop()
-    # 10 ms sleep jobs at the highest concurrency
-    c, n = p.concurrencies[-1], max(200, int(p.n_sleep * SCALE))
-    adm.flush()
-    await p.reopen()
-    await fill(p, "sleep", n)
-    w = WorkerProc(name, c, n)
-    r = w.line(60)
-    m["sleep10ms_c100"] = n / r["elapsed"] if r else None
-    w.stop()
-    # latency, then idle cost
-    adm.flush()
-    await p.reopen()
-    w = WorkerProc(name, p.concurrencies[0], 0)
-    lats, n_lat, end = [], max(5, int(p.n_lat * SCALE)), time.monotonic() + 8
-    for i in range(n_lat + 3):
-        now = time.monotonic_ns()
-        r = p.enqueue("lat", now)
-        if not p.sync:
-            await r
-        got = w.line(20)
-        if got is None:
-            break
-        if i >= 3:  # the first ones wait for the worker to start
-            lats.append(got["lat"] / 1e6)
-        if time.monotonic() > end:
-            break
-        await asyncio.sleep(0.003)
-    m["lat_p50_ms"], m["lat_p99_ms"], m["lat_n"] = pct(lats, 0.5), pct(lats, 0.99), len(lats)
-    await asyncio.sleep(1.5 * min(1, SCALE))
-    adm.stats_reset()
-    t = time.monotonic()
-    time.sleep(5 * min(1, max(SCALE, 0.2)))
-    calls, _ = adm.stats()
-    m["idle_cmds_s"] = sum(calls.values()) / (time.monotonic() - t)
-    m["idle_rss_mb"] = w.rss_mb()
-    w.stop()
-    return m
+
+    async def sleepers(self) -> None:
+        """Jobs of 10 ms at the highest concurrency."""
+        n = self.jobs(self.p.n_sleep, 200)
+        await self.empty()
+        await fill(self.p, "sleep", n)
+        w, r = self.work(self.p.concurrencies[-1], n)
+        self.m["sleep10ms_c100"] = n / r["elapsed"] if r else None
+        w.stop()
+
+    async def idle(self) -> None:
+        """Latency to an idle worker, then what it costs to be idle."""
+        p, m = self.p, self.m
+        await self.empty()
+        w = WorkerProc(self.name, p.concurrencies[0], 0)
+        lats, n_lat, end = [], max(5, int(p.n_lat * SCALE)), time.monotonic() + 8
+        for i in range(n_lat + 3):
+            now = time.monotonic_ns()
+            r = p.enqueue("lat", now)
+            if not p.sync:
+                await r
+            got = w.line(20)
+            if got is None:
+                break
+            if i >= 3:  # the first ones wait for the worker to start
+                lats.append(got["lat"] / 1e6)
+            if time.monotonic() > end:
+                break
+            await asyncio.sleep(0.003)
+        m["lat_p50_ms"], m["lat_p99_ms"], m["lat_n"] = pct(lats, 0.5), pct(lats, 0.99), len(lats)
+        if not FAR:
+            await asyncio.sleep(1.5 * min(1, SCALE))
+            seconds = 10 * min(1, max(SCALE, 0.2))
+            self.adm.stats_reset()
+            m["idle_sent_s"] = self.adm.sent_in(seconds) / seconds
+            m["idle_cmds_s"] = sum(n for name, n in self.adm.stats()[0].items() if name != "monitor") / seconds
+            m["idle_rss_mb"] = w.rss_mb()
+        w.stop()
+
+    async def waiting(self) -> None:
+        """What a job costs with `waiting` jobs in the queue, and with a twentieth more than are worked on."""
+        n, many, m = int(20_000 * SCALE), int(self.p.waiting * SCALE), self.m
+
+        async def cost(waiting: int, times: int) -> list[tuple[float, float]]:
+            """Microseconds a job, by the clock and of the server, for each of `times` workers."""
+            await self.empty()
+            await fill(self.p, "noop", waiting)
+            out = []
+            for _ in range(times):
+                self.adm.stats_reset()
+                w, r = self.work(10, n)
+                out.append((r["elapsed"] / n * 1e6, self.adm.usec_per(n)))
+                w.stop()
+            return out
+
+        small, big = await cost(n + n // 20, 1) + await cost(n + n // 20, 1), await cost(many, 3)
+        small += await cost(n + n // 20, 1) + await cost(n + n // 20, 1)  # before and after: the machine has moods
+        for name, seen in (("few", small), ("many", big)):
+            m[f"us_{name}_waiting"], m[f"server_us_{name}_waiting"] = map(med, zip(*seen))
+        m["waiting_cost_ratio"] = m["us_many_waiting"] / m["us_few_waiting"]
 
 
 def redis_benchmark() -> dict:
@@ -588,14 +661,18 @@ def main() -> None:
     ap.add_argument("--peer", required=True, choices=sorted(PEERS))
     ap.add_argument("--worker", action="store_true")
     ap.add_argument("--concurrency", type=int, default=10)
+    ap.add_argument("--delay-ms", type=float, default=0)
     a = ap.parse_args()
     if a.worker:
         CLASSES[a.peer]().worker(a.concurrency)
         return
+    if a.delay_ms and not FAR:  # the same again, through the proxy
+        with far(a.delay_ms) as port:
+            sys.exit(subprocess.call([sys.executable, *sys.argv], env=dict(os.environ, BENCH_VIA_PORT=str(port))))
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    m = redis_benchmark() if a.peer == "redis-benchmark" else asyncio.run(bench(a.peer))
-    emit(a.peer, "jobs", m, versions=versions("sync-kit", "redis", "hiredis", "arq", "saq", "taskiq", "taskiq-redis", "streaq", "coredis", "pydocket",
-                                              "dramatiq", "rq", "celery", "kombu", "huey"))
+    m = redis_benchmark() if a.peer == "redis-benchmark" else asyncio.run(Bench(a.peer).run())
+    kind = "blocking" if a.peer in CLASSES and CLASSES[a.peer].sync else "async"
+    emit(a.peer, f"jobs-{a.delay_ms:g}ms" if a.delay_ms else "jobs", m, kind=kind, promise=PROMISES.get(a.peer), versions=versions(*PACKAGES))
 
 
 if __name__ == "__main__":
