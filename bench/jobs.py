@@ -312,7 +312,7 @@ class Huey_(SyncPeer):
         import jobtasks as T
         from huey import RedisHuey
 
-        h = RedisHuey("bench", url=URL)
+        h = RedisHuey("bench", url=URL + "?max_connections=1000")  # as for docket: 100 threads need more than 100
         self.fn = {k: h.task(name=k)(getattr(T, f)) for k, f in KINDS_S.items()}
         return h
 
@@ -472,6 +472,7 @@ class WorkerProc:
     def stop(self) -> None:
         self.p.kill()
         self.p.wait()
+        time.sleep(0.1)  # until the server has noticed: the dead worker's blocking pops would take the next jobs
         os.close(self.r)
         self.log.close()
 
