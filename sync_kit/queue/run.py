@@ -72,6 +72,7 @@ class Run(ABC):
         self._began = time.monotonic()
         self._scope = anyio.CancelScope()
         self._raised: BaseException | None = None
+        self._ran = False
 
     def stop(self, reason: Reason) -> None:
         """Cancel the handler; a plain function on a thread cannot be interrupted and goes on."""
@@ -107,7 +108,7 @@ class Run(ABC):
             return error
         except (Exception, SystemExit) as error:
             return error if self.reason in (None, "timeout") else self._upset(error)
-        return self._verdict() if self._scope.cancelled_caught else None
+        return self._verdict() if self._scope.cancelled_caught and not self._ran else None
 
     async def _on_loop(self, handler: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         if self.timeout is None:
@@ -127,6 +128,7 @@ class Run(ABC):
             watch.start_soon(self._watch, self.timeout, host)
             try:
                 await anyio.to_thread.run_sync(handler, *arguments, limiter=host.threads)
+                self._ran = True  # also when a cancellation that came meanwhile is noticed only now
             except (Exception, SystemExit) as error:  # the task group would wrap it
                 self._raised = error
             watch.cancel_scope.cancel()
