@@ -14,7 +14,6 @@ import anyio
 
 from sync_kit.errors import ConfigurationError, SyncKitError
 from sync_kit.options import Seconds, refuse_unknown, seconds, whole
-from sync_kit.queue import engine
 from sync_kit.queue.courier import Courier
 from sync_kit.queue.events import Failed, Finished, Parked, Retried, Started
 from sync_kit.queue.ids import make_id
@@ -38,6 +37,8 @@ log = logging.getLogger("sync_kit")
 
 HAND_BACK_LIMIT = 5.0
 LEAVE_LIMIT = 1.0
+ATTEND = 10.0
+"""Seconds between two signs of life of a worker."""
 POLL_INTERVAL = 2.5
 DRAIN_TIMEOUT = 20.0
 MOST_EARLY = 100
@@ -90,7 +91,7 @@ class Line:
                     log.info("%d parked jobs of queue %r can be run by this worker", count, self.source.name)
             except SyncKitError as error:
                 log.warning("the record of a worker of queue %r could not be written: %s", self.source.name, error)
-            await anyio.sleep(engine.LEASE / 3)
+            await anyio.sleep(ATTEND)
 
     async def leave(self) -> None:
         """Take the record away, and pass on a hint that may have got lost with the last read."""
