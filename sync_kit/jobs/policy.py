@@ -16,6 +16,8 @@ from sync_kit.queue.backoff import Backoff, Retry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sync_kit.jobs.job import Job
+
 log = logging.getLogger("sync_kit")
 
 Errors = tuple[type[BaseException], ...]
@@ -45,16 +47,17 @@ class Policy:
         wanted = isinstance(error, self.retry_for) and not isinstance(error, self.give_up_on)
         return pause if wanted else None
 
-    async def tell(self, moment: Moment, *told: Any) -> None:
-        """Call a hook. Whatever it raises is logged, and changes nothing."""
+    async def tell(self, moment: Moment, make: Callable[[], Job], *error: BaseException) -> None:
+        """Call a hook with a job and perhaps an error. Whatever it raises is logged, and changes nothing."""
         hook = getattr(self, moment)
         if hook is None:
             return
+        job = make()
         try:
             with anyio.fail_after(HOOK_LIMIT):
-                await _call(hook, told)
+                await _call(hook, (job, *error))
         except Exception:
-            log.exception("%s of job %s failed; its outcome stays as it is", moment, told[0].id)
+            log.exception("%s of job %s failed; its outcome stays as it is", moment, job.id)
 
 
 async def _call(hook: Callable[..., Any], told: tuple[Any, ...]) -> None:

@@ -28,7 +28,7 @@ class JobRun(Run):
         self.header, self._payload = split(claim.body)
         super().__init__(claim, self.header.timeout)
         self._task = tasks.get(claim.kind)
-        self._job: Job
+        self._data: Any = None
 
     def __repr__(self) -> str:
         return f"<job {self.claim.id} of task {self.claim.kind!r}, run {self.claim.generation}>"
@@ -40,11 +40,12 @@ class JobRun(Run):
             log.error("%r: this worker has no such task; it is parked for one that does", self)
             return self.ended("park", text=f"no worker knew task {self.claim.kind!r} when it was due")
         try:
-            self._job = running(self.claim, self.header, task.schema.load(self._payload))
+            self._data = task.schema.load(self._payload)
         except InvalidPayloadError as error:
-            self._job = running(self.claim, self.header, self._plain())
+            self._data = self._plain()
             return await self.failed(error, final=True)
-        ended = await self.perform(task.handler, task.arguments(self._job), host, is_async=task.is_async)
+        arguments = (self._data, self._job()) if task.wants_job else (self._data,)
+        ended = await self.perform(task.handler, arguments, host, is_async=task.is_async)
         if ended is None:
             return await self._done(task)
         return self.ended("back") if isinstance(ended, Stopped) else await self.failed(ended)
@@ -70,6 +71,9 @@ class JobRun(Run):
         outcome = self.ended("done")
         await task.policy.tell("on_success", self._job)
         return outcome
+
+    def _job(self) -> Job:
+        return running(self.claim, self.header, self._data)
 
     def _plain(self) -> Any:
         """The payload as it is, for want of one that the schema accepts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from sync_kit.jobs.job import Header, Job, Receipt
+from sync_kit.jobs.job import Header, Receipt
 from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
 from sync_kit.queue.handler import arguments_of
 from sync_kit.queue.ids import make_id
@@ -127,7 +127,7 @@ class Task(Sender[P, T]):
         self.handler = handler
         self.policy = policy
         self.is_async = is_async(handler)
-        self._wants_job = arguments_of(f"task {name!r}", handler, "the job") == 2
+        self.wants_job = arguments_of(f"task {name!r}", handler, "the job") == 2
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
 
@@ -172,10 +172,6 @@ class Task(Sender[P, T]):
         if tag is not None:
             changed = replace(changed, tag=label("tag", tag))
         return Sender(self.jobs, self.name, self.schema, changed)
-
-    def arguments(self, job: Job) -> tuple[Any, ...]:
-        """What the handler is called with for `job`."""
-        return (job.data, job) if self._wants_job else (job.data,)
 
 
 def read_timeout(timeout: Seconds | None) -> float | None:

@@ -54,6 +54,7 @@ class Courier:
 
     def __init__(self, source: Source, worker: str, poll_interval: float, lanes: int) -> None:
         self.lanes = self._open_lanes = min(lanes, LANES)
+        self._most = min(BATCH, (lanes + 1) // 2)
         self.done = anyio.Event()
         self._source = source
         self._worker = worker
@@ -134,7 +135,7 @@ class Courier:
             await self._work.wait()
             self._work = anyio.Event()
         await anyio.lowlevel.checkpoint()  # what else ends in this turn of the loop leaves with it
-        if self._under_way:
+        if self._under_way > 1:
             with anyio.move_on_after(max(0.0, self._left + PACE - time.monotonic())):
                 await self._quiet.wait()
         return True
@@ -144,8 +145,8 @@ class Courier:
             return self._load() if await self._has_work() else None
 
     def _load(self) -> tuple[list[Outcome], list[Slot]]:
-        outcomes = [self._outcomes.popleft() for _ in range(min(BATCH, len(self._outcomes)))]
-        slots = [self._slots.popleft() for _ in range(min(BATCH, len(self._slots)))]
+        outcomes = [self._outcomes.popleft() for _ in range(min(self._most, len(self._outcomes)))]
+        slots = [self._slots.popleft() for _ in range(min(self._most, len(self._slots)))]
         if self._under_way == 0:
             self._quiet = anyio.Event()
         self._under_way += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -43,8 +43,7 @@ class Item:
         return b"%b\n%b" % (self.kind.encode(), self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A job that this worker was given. `generation` grows with every run and fences the older ones."""
 
     id: str
@@ -61,8 +60,7 @@ class Claim:
         return cls(reply[0].decode(), kind.decode(), body, reply[2], reply[3], reply[4])
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended: `done`, `retry` (after `delay` seconds), `fail`, handed `back` unharmed, or to be `park`ed."""
 
     id: str

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from sync_kit.queue.records import Outcome
@@ -58,7 +57,6 @@ class Run(ABC):
         timeout: seconds that the handler may take, or None.
 
     Attributes:
-        reason: why it was stopped, if it was.
         seconds: how long it took until its outcome was known.
         given_up: it has failed already, although its thread has not ended.
     """
@@ -66,17 +64,22 @@ class Run(ABC):
     def __init__(self, claim: Claim, timeout: float | None) -> None:
         self.claim = claim
         self.timeout = timeout
-        self.reason: Reason | None = None
         self.seconds = 0.0
         self.given_up = False
         self._began = time.monotonic()
+        self._reason: Reason | None = None
         self._scope = anyio.CancelScope()
         self._raised: BaseException | None = None
         self._ran = False
 
+    @property
+    def reason(self) -> Reason | None:
+        """Why it was stopped, if it was."""
+        return self._reason or ("timeout" if self._scope.cancel_called else None)
+
     def stop(self, reason: Reason) -> None:
         """Cancel the handler; a plain function on a thread cannot be interrupted and goes on."""
-        self.reason = self.reason or reason
+        self._reason = self.reason or reason
         self._scope.cancel()
 
     @abstractmethod
@@ -98,10 +101,12 @@ class Run(ABC):
         """Call the handler within its timeout: None when it ended well, `Stopped`, or the error that it ended with."""
         try:
             with self._scope:
-                if is_async:
-                    await self._on_loop(handler, arguments)
-                else:
+                if not is_async:
                     await self._on_thread(handler, arguments, host)
+                else:
+                    if self.timeout is not None:
+                        self._scope.deadline = anyio.current_time() + self.timeout
+                    await handler(*arguments)
         except asyncio.CancelledError as error:
             if _worker_is_cancelled():
                 raise
@@ -109,16 +114,6 @@ class Run(ABC):
         except (Exception, SystemExit) as error:
             return error if self.reason in (None, "timeout") else self._upset(error)
         return self._verdict() if self._scope.cancelled_caught and not self._ran else None
-
-    async def _on_loop(self, handler: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        if self.timeout is None:
-            await handler(*arguments)
-            return
-        with anyio.CancelScope(deadline=anyio.current_time() + self.timeout) as limit:
-            await handler(*arguments)
-        if limit.cancelled_caught:
-            self.stop("timeout")
-            await anyio.lowlevel.checkpoint()
 
     async def _on_thread(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> None:
         if self.timeout is None:
