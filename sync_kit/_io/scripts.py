@@ -37,6 +37,12 @@ class Packed:
         self.count = len(args)
         self.bulk = _bulk(args)
 
+    def before(self, more: Sequence[Arg]) -> Packed:
+        """These, before some more."""
+        packed = Packed.__new__(Packed)
+        packed.count, packed.bulk = self.count + len(more), self.bulk + _bulk(more)
+        return packed
+
     def after(self, first: str) -> Packed:
         """These, behind one more (in ASCII)."""
         packed = Packed.__new__(Packed)

@@ -39,9 +39,7 @@ class Consumer(Generic[T]):
         self.queue = queue
         self._lease = lease
         self._poll_interval = poll_interval
-        worker = make_id()
-        keys = queue.engine.layout.exchange(worker, 0)
-        self._lane = Lane(keys, worker, queue.keep, queue.max_deliveries, lease)
+        self._lane = Lane(queue.engine.layout, make_id(), 0, queue.keep, max_crashes=queue.max_deliveries, lease=lease)
         self._one_at_a_time = anyio.Lock()
 
     def __aiter__(self) -> Self:

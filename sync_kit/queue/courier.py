@@ -14,7 +14,6 @@ import anyio.lowlevel
 from sync_kit.errors import SyncKitError
 from sync_kit.queue.engine import BATCH, HINT, Lane
 from sync_kit.queue.events import Lost
-from sync_kit.queue.ids import make_id
 from sync_kit.queue.records import Outcome
 
 if TYPE_CHECKING:
@@ -42,8 +41,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 class Courier:
     """Hands in outcomes and fetches jobs for the slots that the pool gave it.
 
-    An exchange leaves at once when none is under way, else at most `PACE` after the one before, so a slow network
-    delays no outcome by more than itself. Redis trouble is survived for ever: an exchange is repeated under the
+    An exchange takes what there is, at most half of the slots, and leaves at once when fewer than two are under way:
+    one half of the jobs runs while Redis is busy with the other. Else it leaves `PACE` after the one before, so a
+    slow network delays nothing by more than itself. Redis trouble is survived for ever: an exchange is repeated under the
     same name, which is safe.
 
     Attributes:
@@ -65,9 +65,9 @@ class Courier:
         self._slots: deque[Slot] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._work = anyio.Event()
-        self._door = anyio.Lock()
+        self._door = anyio.Lock(fast_acquire=True)
         self._quiet = anyio.Event()
-        self._under_way = 0
+        self._under_way = self._calls = 0
         self._left = self._swept = time.monotonic()
         self._pause = poll_interval
         self._passes_on = False
@@ -103,8 +103,7 @@ class Courier:
     async def carry(self, number: int) -> None:
         """The task of one lane: one exchange after the other, until `finish`."""
         source = self._source
-        keys = source.engine.layout.exchange(self._worker, number)
-        lane = Lane(keys, self._worker, source.keep, source.max_crashes)
+        lane = Lane(source.engine.layout, self._worker, number, source.keep, max_crashes=source.max_crashes)
         try:
             while (load := await self._next_load()) is not None:
                 await self._exchange(lane, *load)
@@ -134,7 +133,8 @@ class Courier:
                 return False
             await self._work.wait()
             self._work = anyio.Event()
-        await anyio.lowlevel.checkpoint()  # what else ends in this turn of the loop leaves with it
+        if self._outcomes:
+            await anyio.lowlevel.checkpoint()  # what else ends in this turn of the loop leaves with it
         if self._under_way > 1:
             with anyio.move_on_after(max(0.0, self._left + PACE - time.monotonic())):
                 await self._quiet.wait()
@@ -175,7 +175,8 @@ class Courier:
             self._pool.give_back(slots[len(given) :])
 
     async def _repeat(self, lane: Lane, outcomes: list[Outcome], want: int, **how: bool) -> Turn:
-        call, failures, engine = make_id(), 0, self._source.engine
+        self._calls += 1
+        call, failures, engine = str(self._calls), 0, self._source.engine
         while True:
             try:
                 return await self._source.kit.driver.run(engine.exchange_flow(lane, call, outcomes, want, **how))
@@ -198,8 +199,7 @@ class Courier:
             self._work.set()
             return []
         for claim, slot in zip(claims, slots, strict=False):
-            slot.given, slot.lone = claim, claim.crashes > 0
-            slot.ready.set()
+            slot.give(claim)
         return slots[: len(claims)]
 
     async def _settled(self) -> None:

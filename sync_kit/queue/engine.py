@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sync_kit._io.flow import Batch, Eval, Pop
 from sync_kit._io.keys import KeyGroup
-from sync_kit._io.scripts import Keys, Script
+from sync_kit._io.scripts import Keys, Packed, Script
 from sync_kit.errors import SyncKitError
 from sync_kit.queue.records import Claim, Turn
 
@@ -65,23 +64,31 @@ class Layout:
         return Keys((*queue, *more, self.group.key("worker", worker, lane), self.control(worker)))
 
 
-@dataclass(frozen=True)
 class Lane:
     """One of the ways of a worker to its queue, on which one exchange is under way at a time, and its terms.
 
-    Attributes:
-        keys: of `Layout.exchange`.
+    Args:
+        layout: the queue.
         worker: its name.
+        number: which of its ways this is.
         keep: what is kept of jobs that ended.
         max_crashes: a job whose worker died this many times is failed.
-        lease: seconds that jobs are leased; `LEASE` if None.
+        lease: seconds that jobs are leased.
     """
 
-    keys: Keys
-    worker: str
-    keep: Keep
-    max_crashes: int = MAX_CRASHES
-    lease: float | None = None
+    def __init__(
+        self,
+        layout: Layout,
+        worker: str,
+        number: int,
+        keep: Keep,
+        *,
+        max_crashes: int = MAX_CRASHES,
+        lease: float | None = None,
+    ) -> None:
+        self.keys = layout.exchange(worker, number)
+        kept = (ms(keep.completed), keep.completed_count, ms(keep.failed), keep.failed_count)
+        self.terms = Packed((worker, ms(LEASE if lease is None else lease), max_crashes, ms(keep.parked), *kept))
 
 
 class Engine:
@@ -125,20 +132,17 @@ class Engine:
 
         Args:
             lane: who asks, and on which terms.
-            call: a name that this exchange alone has.
+            call: a name that no other exchange of this lane has.
             outcomes: how runs ended.
             want: jobs to take.
             lone: whether one of the jobs may be one whose worker died.
             deaf: whether the worker must be told if there is less than it wants, because it does not wait for hints.
             sweep: whether to look after what is kept, beyond what the outcomes add to it.
         """
-        keep = lane.keep
-        args: list[str | int] = [call, lane.worker, min(want, BATCH), int(lone), int(deaf), int(sweep)]
-        args += [ms(LEASE if lane.lease is None else lane.lease), lane.max_crashes, ms(keep.parked)]
-        args += [ms(keep.completed), keep.completed_count, ms(keep.failed), keep.failed_count]
+        args: list[str | int] = [call, min(want, BATCH), int(lone), int(deaf), int(sweep)]
         for outcome in outcomes:
             args += [outcome.id, outcome.generation, outcome.word, ms(outcome.delay), outcome.text]
-        _, due, refused, lost, jobs = yield Eval(EXCHANGE, lane.keys, args, repeat=True)
+        _, due, refused, lost, jobs = yield Eval(EXCHANGE, lane.keys, lane.terms.before(args), repeat=True)
         claims = [Claim.read(job) for job in jobs]
         return Turn(claims, [*names(refused)], [*names(lost)], None if due < 0 else due / 1000)
 

@@ -1,6 +1,6 @@
 -- exchange: hand in outcomes of finished runs, and take up to `want` jobs that are ready
 -- KEYS: ready suspects delayed leases parked body state error done failed cancelled wake paused kinds last control
--- ARGV: call worker want lone deaf sweep lease_ms crashes park_ms keep_ms count failed_ms failed_count ; id generation outcome delay_ms text ...
+-- ARGV: worker lease_ms crashes park_ms keep_ms count failed_ms failed_count call want lone deaf sweep ; id generation outcome delay_ms text ...
 -- returns: ok, next_due_ms (-1: nothing is known), refused ids, ids of lost runs, jobs as {id, body, generation, attempts, crashes}
 -- uses: record
 --
@@ -9,12 +9,13 @@
 -- `wake`, so it is told by `control` when there was less than it wants. `sweep`: look after what is kept, too.
 
 local ready, suspects, delayed, leases, parked, body, state, errors, done, failed, cancelled, wake, paused, kinds, last, control = unpack(KEYS)
-local call, worker, want, lone = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
-local deaf, sweep, lease, crashes = ARGV[5] == '1', ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local worker, lease, crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep = {
-  [done] = {tonumber(ARGV[10]), tonumber(ARGV[11])},
-  [failed] = {tonumber(ARGV[12]), tonumber(ARGV[13])},
+  [done] = {tonumber(ARGV[5]), tonumber(ARGV[6])},
+  [failed] = {tonumber(ARGV[7]), tonumber(ARGV[8])},
 }
+local call, want, lone, deaf, sweep = ARGV[9], tonumber(ARGV[10]), ARGV[11] == '1', ARGV[12] == '1', ARGV[13] == '1'
+
 keep[cancelled] = keep[done]
 local ended = {[done] = 0, [failed] = 0, [cancelled] = 0}
 local hint = false
@@ -170,7 +171,7 @@ local function trim(place, most)
 end
 
 local function unpark()
-  local ids = redis.call('ZRANGEBYSCORE', parked, '-inf', now - tonumber(ARGV[9]), 'LIMIT', 0, MOST)
+  local ids = redis.call('ZRANGEBYSCORE', parked, '-inf', now - tonumber(ARGV[4]), 'LIMIT', 0, MOST)
   local known = states(ids)
   for n, id in ipairs(ids) do
     local job, kind = read(known[n]), string.match(redis.call('HGET', body, id) or '', '^[^\n]*')

@@ -39,7 +39,7 @@ class Hands:
         **how: Any,
     ) -> Turn:
         self._calls += 1
-        lane = Lane(self.layout.exchange(worker, 0), worker, keep)
+        lane = Lane(self.layout, worker, 0, keep)
         flow = self.engine.exchange_flow(lane, call or f"call{self._calls}", outcomes, want, **how)
         turn: Turn = self.run(flow)
         return turn
