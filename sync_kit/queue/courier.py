@@ -43,8 +43,8 @@ class Courier:
 
     An exchange takes what there is, at most half of the slots, and leaves at once when fewer than two are under way:
     one half of the jobs runs while Redis is busy with the other. Else it leaves `PACE` after the one before, so a
-    slow network delays nothing by more than itself. Redis trouble is survived for ever: an exchange is repeated under the
-    same name, which is safe.
+    slow network delays nothing by more than itself. Redis trouble is survived for ever: an exchange is repeated under
+    the same name, which is safe.
 
     Attributes:
         empty: the last exchange found less than was wanted, and the worker waits for a hint since then.

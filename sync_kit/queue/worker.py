@@ -187,6 +187,7 @@ class Worker:
             raise ConfigurationError("this worker is running already: make another one")
         self._entered = True
         self._scopes, self._slots = [], 0
+        self.id = make_id()  # what its lanes remember in Redis is not of an earlier time
         threads = anyio.CapacityLimiter(self.concurrency)
         self._lines = [Line(self, source, self._poll_interval, threads) for source in self._sources]
         self._by_courier = {line.courier: line for line in self._lines}
