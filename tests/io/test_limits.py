@@ -62,9 +62,9 @@ async def test_a_paused_server_is_unavailable_within_the_deadline(own_server, fa
         await caller.say("connected")
         server.pause()
         start = time.monotonic()
-        with pytest.raises(Unavailable, match="did not answer in time") as caught:
+        with within(0.25), pytest.raises(Unavailable, match="did not answer in time") as caught:
             await caller.say("late")
-        assert 0.1 <= time.monotonic() - start < 0.25
+        assert time.monotonic() - start >= 0.1
         assert caught.value.__cause__ is not None, "the cause is chained"
         server.resume()
         patient = face(Caller(kit))
@@ -100,10 +100,10 @@ async def test_replies_after_the_deadline_reach_nobody_else(own_server, namespac
 async def test_client_pause_is_no_different(server, face, kit, namespace):
     caller = face(Caller(kit, deadline=0.08))
     await caller.call(PUT, "x", key=namespace)
-    server.client().client_pause(200, all=True)
+    server.client().client_pause(900, all=True)
     with within(0.16), pytest.raises(Unavailable):
         await caller.call(PUT, "y", key=namespace)
-    assert await face(Caller(kit, deadline=2)).say("after the pause") == "after the pause"
+    assert await face(Caller(kit, deadline=5)).say("after the pause") == "after the pause"
 
 
 async def test_a_loop_that_is_hogged_is_not_taken_for_a_slow_server(kit):

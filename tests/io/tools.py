@@ -15,6 +15,7 @@ import anyio
 
 from sync_kit._io.flow import Eval, Pop
 from sync_kit._io.scripts import Script
+from tests.support.ticks import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,25 +99,26 @@ class BlockingCaller:
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait for a condition, with a deadline."""
-    with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.005)
+    deadline = elapsed() + seconds
+    while not condition():
+        assert elapsed() < deadline, "the condition did not come true"
+        await anyio.sleep(0.005)
 
 
 def soon(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait for a condition in a plain test, with a deadline."""
-    deadline = time.monotonic() + seconds
+    deadline = elapsed() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
+        assert elapsed() < deadline, "the condition did not come true"
         time.sleep(0.005)
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fails when the block takes longer."""
-    start = time.monotonic()
+    """Fails when the block takes longer, by the time that this process had."""
+    start = elapsed()
     yield
-    took = time.monotonic() - start
+    took = elapsed() - start
     assert took < seconds, f"took {took:.3f} s, not {seconds} s at most"
 
 

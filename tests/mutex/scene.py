@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import anyio
 
 from sync_kit import LockLostError
 from tests.mutex.tools import eventually
+from tests.support.ticks import elapsed
 
 WAITERS = 4
 
@@ -18,7 +18,7 @@ class Scene:
 
     Attributes:
         lease: of the holder, as soon as it has it.
-        lost_at: when it left its block because of the loss, if it did.
+        lost_at: when it left its block because of the loss (as `elapsed` counts), if it did.
         entered: the waiters who have come in, by number, and their fences.
     """
 
@@ -43,7 +43,7 @@ class Scene:
                 while not (lease.lost or self.let_go.is_set()):
                     await anyio.sleep(0.01)
         except LockLostError:
-            self.lost_at = time.monotonic()
+            self.lost_at = elapsed()
 
     async def wait(self, number):
         async with self.mutex.lock("a") as lease:

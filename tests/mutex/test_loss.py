@@ -10,10 +10,11 @@ import pytest
 
 from sync_kit import LockLostError, Mutex, SyncKit
 from tests.mutex.tools import always, eventually, locks, the_lock
+from tests.support.ticks import elapsed
 
 pytestmark = pytest.mark.anyio
 
-TTL, SLACK = 0.6, 0.25
+TTL, SLACK = 1.2, 0.25
 
 
 @pytest.fixture
@@ -45,13 +46,13 @@ async def test_a_lost_lease_cancels_the_block_within_a_third_of_its_ttl(mutex, c
         async with mutex.lock("a") as lease:
             await anyio.sleep(0.02)
             lose(client, the_lock(client))
-            lost = time.monotonic()
+            lost = elapsed()
             try:
                 await anyio.sleep(5)
             finally:
-                took = time.monotonic() - lost
+                took = elapsed() - lost
     assert took < TTL / 3 + SLACK
-    assert time.monotonic() - lost < TTL / 3 + SLACK, "and the end is not late either"
+    assert elapsed() - lost < TTL / 3 + SLACK, "and the end is not late either"
     assert (info.value.resource, info.value.fence) == ("a", lease.fence)
     assert lease.lost
     assert lease.expires_in == 0
@@ -178,13 +179,13 @@ async def test_without_redis_the_block_is_cancelled_no_later_than_its_lease_ends
                 await eventually(lambda: lease.expires_in < 0.65, 1)
                 await eventually(lambda: lease.expires_in > 0.85, 1)
                 go_away(server)
-                over = time.monotonic() + lease.expires_in
+                over = elapsed() + lease.expires_in
                 try:
                     await anyio.sleep(5)
                 finally:
-                    late = time.monotonic() - over
+                    late = elapsed() - over
         assert -0.9 < late < 0.1
-        assert time.monotonic() - over < 0.3, "nothing is asked for a lease that is known to be lost"
+        assert elapsed() - over < 0.3, "nothing is asked for a lease that is known to be lost"
         if go_away is pause:
             server.resume()
 
@@ -198,11 +199,11 @@ async def test_the_silence_of_redis_hides_no_end_of_another_mutex(own_server):
         with pytest.raises(LockLostError):
             async with mutex.lock("a") as lease:
                 await gone.wait()
-                over = time.monotonic() + lease.expires_in
+                over = elapsed() + lease.expires_in
                 try:
                     await anyio.sleep(10)
                 finally:
-                    late[mutex.name] = time.monotonic() - over
+                    late[mutex.name] = elapsed() - over
 
     async with SyncKit(server.url, namespace="outage") as kit:
         gone = anyio.Event()

@@ -17,7 +17,7 @@ from sync_kit import Mutex, SyncKit
 from sync_kit._io.renewal import renewals
 from tests.mutex.tools import always, eventually, hog, locks, the_lock, wait_until
 
-TTL = 0.3
+TTL = 0.9
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def test_a_block_keeps_its_lease_for_three_times_its_ttl(short, face, clie
     async with face(short).lock("a") as lease:
         key = the_lock(client)
         value = client.get(key)
-        await always(lambda: client.get(key) == value, 1.0)
+        await always(lambda: client.get(key) == value, 3 * TTL)
         assert not lease.lost
         assert 0 < lease.expires_in <= TTL
     assert locks(client) == []
@@ -60,9 +60,9 @@ async def test_a_hogged_loop_is_reported_once(short, caplog, monkeypatch):
 @pytest.mark.anyio
 async def test_a_lease_that_is_made_shorter_is_renewed_sooner(kit, face, client):
     async with face(Mutex("reports", ttl=30, kit=kit)).lock("a") as lease:
-        assert await face(lease).extend(0.3)
+        assert await face(lease).extend(TTL)
         key = the_lock(client)
-        await always(lambda: client.exists(key), 1)
+        await always(lambda: client.exists(key), 2 * TTL)
         assert not lease.lost
 
 
@@ -80,21 +80,23 @@ async def test_an_acquired_lease_ends_by_itself_unless_it_is_renewed(short, face
 
 @pytest.mark.anyio
 async def test_one_thread_renews_all_with_one_call_a_mutex(kit, client):
-    mutex = Mutex("reports", ttl=0.6, kit=kit)
+    mutex = Mutex("reports", ttl=TTL, kit=kit)
+    ended = anyio.Event()
     async with anyio.create_task_group() as group:
         for number in range(40):
-            group.start_soon(held, mutex, f"r{number}", 0.5)
+            group.start_soon(held, mutex, f"r{number}", ended)
         await eventually(lambda: len(locks(client)) == 40, 2)
         assert [thread.name for thread in threading.enumerate()].count("sync-kit-renewal") == 1
         before = calls(client)
-        await always(lambda: True, 0.45)
+        await always(lambda: True, 0.7)
         assert calls(client) - before <= 5, "two or three rounds, none of them 40 calls"
+        ended.set()
     assert locks(client) == []
 
 
-async def held(mutex, resource, seconds):
+async def held(mutex, resource, ended):
     async with mutex.lock(resource):
-        await anyio.sleep(seconds)
+        await ended.wait()
 
 
 def calls(client):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import anyio
 import pytest
 
 from sync_kit import Mutex, SyncKit
 from tests.mutex.scene import Scene
 from tests.mutex.tools import eventually
-from tests.support.ticks import Ticks
+from tests.support.ticks import elapsed
 
 pytestmark = pytest.mark.anyio
 
 TTL = 0.9
-elapsed = Ticks().elapsed
 
 
 @pytest.fixture
@@ -52,7 +49,7 @@ async def test_an_outage_that_is_longer_than_the_lease_ends_the_block_meanwhile(
 
     async def act(made):
         await anyio.to_thread.run_sync(server.kill)
-        over = time.monotonic() + made.lease.expires_in
+        over = elapsed() + made.lease.expires_in
         await eventually(lambda: made.lost_at is not None, 3)
         assert made.lost_at < over + 0.3, "it is told without Redis"
         await anyio.to_thread.run_sync(server.start)
@@ -80,7 +77,7 @@ async def test_a_short_restart_that_keeps_the_data_takes_nothing_from_anybody(ow
 
 async def test_scripts_that_are_forgotten_again_and_again_stop_nobody(kit, face, client, history):
     """A call that finds its script gone sends it along: no renewal, release, sign of life or call is missed."""
-    mutex = face(Mutex("reports", ttl=0.6, wait=20, kit=kit))
+    mutex = face(Mutex("reports", ttl=0.9, wait=20, kit=kit))
     flushes, ended = 0, anyio.Event()
 
     async def forget():

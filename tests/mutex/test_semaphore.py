@@ -104,7 +104,7 @@ async def test_a_repeated_acquire_finds_its_own_permit(semaphore, client):
 
 @pytest.mark.anyio
 async def test_a_lost_permit_cancels_its_block_only(kit, client):
-    semaphore = Semaphore("downloads", 2, ttl=0.3, kit=kit)
+    semaphore = Semaphore("downloads", 2, ttl=0.9, kit=kit)
     ended: list[int] = []
 
     async def other():

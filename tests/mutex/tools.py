@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from tests.support.ticks import elapsed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,18 +16,18 @@ POLL = 0.01
 
 
 async def eventually(condition: Callable[[], Any], within: float) -> None:
-    """Wait until `condition()` is true; fails after `within` seconds."""
-    until = time.monotonic() + within
+    """Wait until `condition()` is true; fails after `within` seconds that this process had."""
+    until = elapsed() + within
     while not condition():
-        assert time.monotonic() < until, f"not true within {within} s"
+        assert elapsed() < until, f"not true within {within} s"
         await anyio.sleep(POLL)
 
 
 def wait_until(condition: Callable[[], Any], within: float) -> None:
     """`eventually`, but no event loop runs meanwhile."""
-    until = time.monotonic() + within
+    until = elapsed() + within
     while not condition():
-        assert time.monotonic() < until, f"not true within {within} s"
+        assert elapsed() < until, f"not true within {within} s"
         time.sleep(POLL)
 
 

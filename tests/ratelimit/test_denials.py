@@ -60,9 +60,13 @@ async def test_what_redis_would_admit_is_never_refused(kit, face):
 
 async def told_to_wait(limiter):
     """A limiter of one unit admits again after what a local refusal tells."""
-    assert (await limiter.check("u")).allowed
-    await limiter.check("u")
-    refused = await limiter.check("u")
+    for _ in range(5):  # a pause of this machine may outlast the window
+        assert (await limiter.check("u")).allowed
+        await limiter.check("u")
+        refused = await limiter.check("u")
+        if refused.decided_by == "cache":
+            break
+        await limiter.reset("u")
     assert refused.decided_by == "cache"
     await anyio.sleep(refused.retry_after)
     assert (await limiter.check("u")).allowed
@@ -102,7 +106,7 @@ async def test_a_flood_that_never_fits_spares_redis_too(kit, face, client):
 
 async def test_the_wait_that_is_told_counts_from_when_it_is_told(namespace, face, proxy):
     async with SyncKit(proxy.url, namespace=namespace) as slow:
-        limiter = face(RateLimiter("api", limit=1, window=0.4, precision=3, kit=slow))
+        limiter = face(RateLimiter("api", limit=1, window=0.4, precision=3, deadline=5, kit=slow))
         proxy.delay = 0.03
         await told_to_wait(limiter)
 

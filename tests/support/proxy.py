@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Proxy:
     """Forwards bytes to `server`, on a port and a thread of its own.
 
-    Set `delay` (seconds, each direction) and `drop_replies` at any time; `cut`, `black_hole` and
-    `refuse` break things, `heal` undoes all of it.
+    Set `delay` (seconds, each direction), `drop_replies` and `hold_replies` at any time; `cut`,
+    `black_hole` and `refuse` break things, `heal` undoes all of it.
     """
 
     def __init__(self, server: Server) -> None:
@@ -26,6 +26,7 @@ class Proxy:
         self.port = 0
         self.delay = 0.0
         self.drop_replies = False
+        self.hold_replies = False
         self.accepted = 0
         self._drop_all = False
         self._listener: asyncio.Server | None = None
@@ -68,7 +69,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Back to a fast and honest proxy on the same port."""
-        self.delay, self.drop_replies, self._drop_all = 0.0, False, False
+        self.delay, self.drop_replies, self.hold_replies, self._drop_all = 0.0, False, False, False
         self._run(self._listen())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -105,8 +106,10 @@ class Proxy:
             upstream, to_server = await asyncio.open_connection("127.0.0.1", self.server.port)
         except OSError:
             return
-        there = asyncio.ensure_future(self._pump(reader, to_server, lambda: self._drop_all))
-        back = asyncio.ensure_future(self._pump(upstream, writer, lambda: self._drop_all or self.drop_replies))
+        there = asyncio.ensure_future(self._pump(reader, to_server, lambda: self._drop_all, lambda: False))
+        back = asyncio.ensure_future(
+            self._pump(upstream, writer, lambda: self._drop_all or self.drop_replies, lambda: self.hold_replies)
+        )
         try:
             await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -116,11 +119,15 @@ class Proxy:
             await end(there, back)
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, dropped: Callable[[], bool]
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        dropped: Callable[[], bool],
+        held: Callable[[], bool],
     ) -> None:
         """Read at once, write `delay` later: the delay is latency, not a limit of throughput."""
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        writing = asyncio.ensure_future(self._write(waiting, sink))
+        writing = asyncio.ensure_future(self._write(waiting, sink, held))
         try:
             while chunk := await source.read(65536):
                 if not dropped():
@@ -131,10 +138,14 @@ class Proxy:
         finally:
             await end(writing)
 
-    async def _write(self, waiting: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:
+    async def _write(
+        self, waiting: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter, held: Callable[[], bool]
+    ) -> None:
         while True:
             due, chunk = await waiting.get()
             await asyncio.sleep(max(0.0, due - self._loop.time()))
+            while held():
+                await asyncio.sleep(0.002)
             sink.write(chunk)
             waiting.task_done()
 

@@ -25,3 +25,6 @@ class Ticks:
             time.sleep(PERIOD)
             last, before = time.monotonic(), last
             self._seen += min(last - before, 2 * PERIOD)
+
+
+elapsed = Ticks().elapsed
