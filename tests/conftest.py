@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from sync_kit import SyncKit
 
+pytest_plugins = ["tests.support.stalls"]  # a second try for who failed while the machine stood still
+
 BACKENDS: dict[str, Any] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
