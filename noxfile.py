@@ -91,10 +91,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy (everything) and pyright (the packages)."""
+    """Check types with mypy (everything) and pyright (the packages), and that users' mistakes are flagged by both."""
     install(session, "all", "test", "types")
     session.run("mypy", *CODE, "tests", "example_apps", "noxfile.py")
     session.run("pyright")
+    session.run("python", "-m", "pytest", "tests/typing")
 
 
 @nox.session

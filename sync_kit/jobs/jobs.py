@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.blocking import BlockingJobs
@@ -20,7 +20,9 @@ from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker, run_work
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from typing_extensions import Never
+    from _typeshed import DataclassInstance
+    from pydantic import BaseModel
+    from typing_extensions import Never, Unpack
 
     from sync_kit._io.flow import Flow
     from sync_kit.kit import SyncKit
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Fields = TypeVar("Fields", bound="BaseModel | DataclassInstance")
 
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 TASK_OPTIONS = (
@@ -38,6 +41,29 @@ TASK_OPTIONS = (
 STATUSES = ("waiting", "delayed", "active", "completed", "failed", "cancelled", "parked")
 PARK_TTL = 7 * 86400.0
 MOST_LOOKED = 1000
+
+
+class TaskOptions(TypedDict, total=False):
+    """The options of `Jobs.task`, beside the schema."""
+
+    name: str | None
+    retries: int
+    timeout: Seconds | None
+    backoff: Backoff | None
+    retry_for: ErrorTypes | None
+    give_up_on: ErrorTypes | None
+    on_success: Callable[[Job], Any] | None
+    on_retry: Callable[[Job, BaseException], Any] | None
+    on_failure: Callable[[Job, BaseException], Any] | None
+
+
+class Register(Protocol):
+    """Makes a task of a handler; what the handler takes is what is sent."""
+
+    @overload
+    def __call__(self, handler: Callable[[T], Any], /) -> Task[[T], T]: ...
+    @overload
+    def __call__(self, handler: Callable[[T, Job], Any], /) -> Task[[T], T]: ...
 
 
 class Jobs(Source):
@@ -88,10 +114,22 @@ class Jobs(Source):
         """The same for code without an event loop."""
         return BlockingJobs(self)
 
+    # what is sent is typed by the schema: the overloads go from the narrow to the wide, and so overlap
+    @overload
+    def task(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, *, schema: Callable[P, Fields], **options: Unpack[TaskOptions]
+    ) -> Callable[[Callable[..., Any]], Task[P, Fields]]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self, *, schema: type[T], **options: Unpack[TaskOptions]
+    ) -> Callable[[Callable[..., Any]], Task[[T], T]]: ...
+    @overload  # unions, Annotated and the like are mere objects to type checkers: there the handler tells the type
+    def task(self, *, schema: object, **options: Unpack[TaskOptions]) -> Register: ...
+
     def task(
         self,
         *,
-        schema: Callable[P, T],
+        schema: Any,
         name: str | None = None,
         retries: int = 0,
         timeout: Seconds | None = TIMEOUT,
@@ -102,7 +140,7 @@ class Jobs(Source):
         on_retry: Callable[[Job, BaseException], Any] | None = None,
         on_failure: Callable[[Job, BaseException], Any] | None = None,
         **unknown: Never,
-    ) -> Callable[[Callable[..., Any]], Task[P, T]]:
+    ) -> Any:
         """Register a handler.
 
         The handler is given the payload, and the `Job` if it has a second parameter. `async def` runs on
@@ -131,10 +169,10 @@ class Jobs(Source):
         policy = read_policy(backoff, retry_for, give_up_on, hooks)
         options = Options(whole("retries", retries, most=10_000), read_timeout(timeout))
 
-        def register(handler: Callable[..., Any]) -> Task[P, T]:
+        def register(handler: Callable[..., Any]) -> Task[Any, Any]:
             title = one_line(label("the name of a task", handler.__name__ if name is None else name))
             self._refuse_other(title, handler)
-            task: Task[P, T] = Task(self, title, Schema(f"task {title!r}", schema), options, handler, policy)
+            task: Task[Any, Any] = Task(self, title, Schema(f"task {title!r}", schema), options, handler, policy)
             self.tasks[title] = task
             return task
 

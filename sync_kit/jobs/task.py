@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from sync_kit.jobs.job import Header, Receipt
 from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
@@ -64,7 +64,12 @@ class Sender(Generic[P, T]):
         """The same for code without an event loop."""
         return BlockingSender(self)
 
-    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+    @overload
+    async def send(self, payload: T, /) -> Receipt: ...
+    @overload
+    async def send(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
+
+    async def send(self, *args: Any, **kwargs: Any) -> Receipt:
         """Send a job. The payload is given by the fields of the schema, or as one value.
 
         Returns:
@@ -98,7 +103,12 @@ class BlockingSender(Generic[P, T]):
     def __init__(self, sender: Sender[P, T]) -> None:
         self._sender = sender
 
-    def send(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+    @overload
+    def send(self, payload: T, /) -> Receipt: ...
+    @overload
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
+
+    def send(self, *args: Any, **kwargs: Any) -> Receipt:
         """See `Sender.send`."""
         sender = self._sender
         flow = sender.send_flow([sender.schema.make(args, kwargs)])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -166,6 +167,43 @@ async def test_schemas_of_other_kinds(face, jobs):
     for wrong in ((1, 2, 3), (1, -1)):
         with pytest.raises(InvalidPayloadError):
             await face(point).send(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload", "wrong"),
+    [
+        (Note, Note(text="a"), Point(1)),
+        (Point, Point(1), "a"),
+        (Shape, {"points": [1]}, {"points": ["a"]}),
+        (int, 1, "a"),
+        (str, "12", 12),
+        (dict[str, int], {"a": 1}, {"a": "b"}),
+        (list[Note], [Note(text="a")], [1]),
+        (Annotated[int, Field(gt=0)], 1, 0),
+        (int | str, "a", 1.5),
+        (int | None, None, "a"),
+        (Point | None, Point(1), "a"),
+        (Literal["on", "off"], "on", "maybe"),
+        (object, {"a": [None]}, object()),
+        (Any, [1, "a"], object()),
+    ],
+    ids="model dataclass TypedDict int str dict models Annotated union optional either Literal object Any".split(),
+)
+async def test_any_schema_takes_one_ready_payload(face, jobs, client, schema, payload, wrong):
+    @jobs.task(schema=schema)
+    async def handle(payload) -> None: ...
+
+    for sender in (handle, handle.using(retries=1)):
+        with pytest.raises(InvalidPayloadError):
+            await face(sender).send(wrong)
+        with pytest.raises(InvalidPayloadError):
+            await face(sender).send_many([payload, wrong])
+        with pytest.raises(InvalidPayloadError):
+            await face(sender).send(payload, payload, payload)
+    assert client.keys() == []
+    receipts = [await face(handle).send(payload), *await face(handle.using(retries=1)).send_many([payload, payload])]
+    for receipt in receipts:
+        assert (await face(jobs).get(receipt.id)).data == payload
 
 
 async def _sent(face, jobs, task, *args, **fields):
