@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 HERE = Path(__file__).parent
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+REDIS_PY = ["6", "7", "8"]
 CODE = ["sync_kit", "sync_kit_starlette", "sync_kit_django"]
 
 nox.needs_version = ">=2025.2.9"
@@ -77,6 +78,18 @@ def tests_highest(session: nox.Session) -> None:
     """Run the tests with the newest releases of everything."""
     session.install("-q", "--upgrade", "--upgrade-strategy", "eager", "-e", ".[all]", *group("test"))
     run_pytest(session)
+
+
+def tests_redis(session: nox.Session) -> None:
+    """Run the tests with the newest release of one major version of redis-py, which the session's name tells."""
+    major = session.name.rpartition("-")[2]
+    session.install("-q", "-e", ".[all]", f"redis=={major}.*", *group("test"))
+    session.run("python", "-c", "import redis; print('redis-py', redis.__version__)")
+    run_pytest(session)
+
+
+for _major in REDIS_PY:
+    nox.session(name=f"tests-redis-{_major}")(tests_redis)
 
 
 @nox.session
