@@ -177,7 +177,7 @@ async def test_cancelled_in_the_line_it_leaves_the_line(kit):
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.045, 0.06])
 async def test_cancelled_while_it_asks_it_gives_back_what_was_spent(proxy, namespace, kit, after):
     async with SyncKit(proxy.url, namespace=namespace) as slow:
-        limiter = RateLimiter("api", "3/hour", kit=slow)
+        limiter = RateLimiter("api", "3/hour", deadline=5, kit=slow)
         await limiter.peek("u")
         proxy.delay = 0.02
         with anyio.move_on_after(after) as scope:
@@ -190,7 +190,7 @@ async def test_cancelled_while_it_asks_it_gives_back_what_was_spent(proxy, names
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03])
 async def test_a_native_cancellation_gives_back_too(proxy, namespace, kit, after):
     async with SyncKit(proxy.url, namespace=namespace) as slow:
-        limiter = RateLimiter("api", "3/hour", kit=slow)
+        limiter = RateLimiter("api", "3/hour", deadline=5, kit=slow)
         await limiter.peek("u")
         proxy.delay = 0.02
         task = asyncio.ensure_future(limiter.wait("u"))
@@ -204,7 +204,7 @@ async def test_a_native_cancellation_gives_back_too(proxy, namespace, kit, after
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
 async def test_cancelled_twice_it_gives_back_too(proxy, namespace, kit):
     async with SyncKit(proxy.url, namespace=namespace) as slow:
-        limiter = RateLimiter("api", "3/hour", kit=slow)
+        limiter = RateLimiter("api", "3/hour", deadline=5, kit=slow)
         await limiter.peek("u")
         proxy.delay = 0.03
         task = asyncio.ensure_future(limiter.wait("u"))
