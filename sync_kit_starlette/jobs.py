@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sync_kit.options import refuse_unknown
+from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,8 +25,8 @@ def job_worker(
     jobs: Jobs,
     *,
     concurrency: int = 2,
-    poll_interval: Seconds = 1.0,
-    drain_timeout: Seconds = 20.0,
+    poll_interval: Seconds = POLL_INTERVAL,
+    drain_timeout: Seconds = DRAIN_TIMEOUT,
     lifespan: Lifespan | None = None,
     **unknown: Never,
 ) -> Lifespan:
