@@ -126,6 +126,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill, stop and cut off workers and servers under load, for some minutes (`tests` does the same for a moment)."""
+    install(session, "all", "test")
+    run_pytest(session, "tests/chaos", "--long")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure sync_kit beside its peers (arguments after `--` go to bench/run_all.py)."""
     session.env.setdefault("BENCH_VENVS", str(Path(session.create_tmp()).absolute() / "venvs"))

