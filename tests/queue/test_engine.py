@@ -39,6 +39,17 @@ def test_a_repeated_exchange_takes_nothing_again(hands):
     assert [claim.id for claim in hands.exchange(want=9).claims] == ["c", "d"]
 
 
+def test_a_repeated_exchange_is_not_given_what_another_worker_took_over(hands, client):
+    hands.send(*"abc")
+    hands.exchange(want=3, call="same")
+    for name in "ab":
+        expire(hands, client, name)
+    taken = {claim.id: claim for claim in hands.exchange(want=2, worker="other").claims}
+    assert taken.keys() == {"a"}, "one that lost its worker at a time"
+    hands.exchange(Outcome("a", taken["a"].generation, "done"), worker="other")
+    assert [claim.id for claim in hands.exchange(want=3, call="same").claims] == ["c"]
+
+
 def test_a_repeated_exchange_does_not_refuse_its_own_outcome(hands):
     hands.send("a")
     (claim,) = hands.exchange(want=1).claims
