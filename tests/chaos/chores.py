@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_kit import Jobs
+from sync_kit import Jobs, Unavailable
 
 if TYPE_CHECKING:
-    from sync_kit import SyncKit, Task
+    from collections.abc import Iterable
+
+    from sync_kit import Receipt, SyncKit, Task
     from tests.chaos.ledger import Ledger
 
 QUEUE = "chores"
@@ -44,3 +46,22 @@ def chores(kit: SyncKit, ledger: Ledger) -> tuple[Jobs, Task[..., Chore]]:
         ledger.write("ended", run)
 
     return jobs, do
+
+
+async def at_rest(jobs: Jobs) -> bool:
+    """Whether there is nothing left to do; False when the server is away."""
+    try:
+        counts = await jobs.counts()
+    except Unavailable:
+        return False
+    return counts.waiting + counts.delayed + counts.active == 0
+
+
+async def ends(jobs: Jobs, receipts: Iterable[Receipt]) -> set[tuple[str, int, int]]:
+    """The different ways in which jobs ended: status, attempts and crashes."""
+    found = [await jobs.get(receipt.id) for receipt in receipts]
+    return {(job.status, job.attempts, job.crashes) if job else ("lost", 0, 0) for job in found}
+
+
+UNHARMED = {("completed", 1, 0)}
+"""How all jobs end that no worker was lost with."""

@@ -11,13 +11,15 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from typing_extensions import Self
+
+T = TypeVar("T")
 
 PERIOD = 0.02
 
@@ -102,3 +104,13 @@ class Ledger:
             last, before = time.monotonic(), last
             if last - before > patience:
                 self.write("stood", f"{before:.4f}")
+
+
+async def undisturbed(ledger: Ledger, play: Callable[[], Awaitable[T]], most: int = 3) -> T:
+    """Play again when the machine stood still meanwhile: a lease that ends then does not say anything about jobs."""
+    for _ in range(most):
+        before = len(ledger.standstills())
+        outcome = await play()
+        if len(ledger.standstills()) == before:
+            break
+    return outcome

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from sync_kit import Counts
-from tests.chaos.chores import Chore
+from tests.chaos.chores import Chore, at_rest
 from tests.chaos.ledger import Fault
 from tests.chaos.verdict import second_runs, violations
 from tests.jobs.conftest import until
@@ -116,11 +116,6 @@ async def _send(task: Any, count: int, dice: random.Random) -> dict[int, str]:
     return sent
 
 
-async def _rests(jobs: Any) -> bool:
-    counts = await jobs.counts()
-    return bool(counts.waiting + counts.delayed + counts.active == 0)
-
-
 async def _states(jobs: Any, sent: dict[int, str]) -> dict[int, str]:
     """The status of each job that is known."""
     found = {number: await jobs.get(job_id) for number, job_id in sent.items()}
@@ -144,7 +139,7 @@ async def test_in_a_storm_every_job_is_completed_and_every_second_run_explained(
         for member in members:
             group.start_soon(member.suffer, size(1, 6))
         sent = await _send(task, size(1500, 10_000), random.Random(9))
-    await until(lambda: _rests(jobs), 60)
+    await until(lambda: at_rest(jobs), 60)
     states = await _states(jobs, sent)
     await fleet.end()
     runs = ledger.runs()
