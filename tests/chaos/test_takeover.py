@@ -1,4 +1,4 @@
-"""The job of a killed worker starts again on another soon after its lease, though nothing else happens in the queue."""
+"""The job of a killed worker starts again on another soon after its lease, and not for ever."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ async def test_the_job_of_a_killed_worker_starts_again_on_an_idle_one_soon_after
         job = await status(jobs, receipt.id, "completed")
         assert (job.attempts, job.crashes) == (1, 1)
         pair[pair.index(killed)] = await fleet.start(calm)
+
+
+async def test_a_job_is_failed_when_its_worker_was_killed_three_times_and_not_before(queue, ledger, fleet, settings):
+    jobs, task = queue
+    receipt = await task.send(number=1, seconds=60)
+    for deaths in (1, 2, 3):
+        process = await fleet.start(settings(lease=1.0))
+        await until(partial(_runs, ledger, 1, deaths))
+        await process.kill()
+        job = await jobs.get(receipt.id)
+        assert (job.status, job.crashes) == ("active", deaths - 1)
+    await fleet.start(settings(lease=1.0))
+    job = await status(jobs, receipt.id, "failed")
+    assert (job.crashes, job.error) == (3, "worker died 3 times")
+    assert len(ledger.runs()) == 3
 
 
 async def _runs(ledger: Any, number: int, count: int) -> Any:

@@ -28,7 +28,6 @@ TOGETHER = 0.05
 """Of two runs that begin within so many seconds either may be the hurt one."""
 DELIVERY = 0.5
 """Seconds in which the outcome of a run that ended reaches Redis, when nothing is in the way."""
-MAX_CRASHES = 3
 
 
 def violations(
@@ -61,10 +60,6 @@ def _of_one(state: str, runs: list[Run], faults: Sequence[Fault], lease: float) 
     ]
     if state == "completed" and not any(run.whole for run in runs):
         found.append("completed, but never ran to its end")
-    elif state == "failed":
-        hurt = sum(_hurt(run, float("inf"), faults, lease) for run in runs)
-        if hurt < MAX_CRASHES:
-            found.append(f"failed, but only {hurt} of its runs were hurt")
     elif state != "completed":
         found.append(f"in the end it was {state}")
     return found

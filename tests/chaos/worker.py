@@ -22,17 +22,18 @@ class Settings:
     namespace: str
     ledger: str
     lease: float = 30.0
+    max_crashes: int = 3
     workers: int = 1
     concurrency: int = 4
     poll_interval: float = 0.1
     drain_timeout: float = 5.0
 
 
-def set_lease(seconds: float) -> None:
-    """Let leases be as long as that, wherever a module has read the constant already."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("sync_kit.queue", "sync_kit.jobs")) and "LEASE" in vars(module):
-            vars(module)["LEASE"] = seconds
+def change(name: str, value: float) -> None:
+    """Change a constant of the engine, wherever a module has read it already."""
+    for title, module in list(sys.modules.items()):
+        if title.startswith(("sync_kit.queue", "sync_kit.jobs")) and name in vars(module):
+            vars(module)[name] = value
 
 
 async def main(settings: Settings) -> None:
@@ -53,5 +54,6 @@ if __name__ == "__main__":
         level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     read = Settings(**json.loads(sys.argv[1]))
-    set_lease(read.lease)
+    change("LEASE", read.lease)
+    change("MAX_CRASHES", read.max_crashes)
     asyncio.run(main(read))
