@@ -47,9 +47,9 @@ class Counts:
     active: int
     completed: int
     failed: int
-    cancelled: int
-    parked: int
-    oldest: float | None
+    cancelled: int = 0
+    parked: int = 0
+    oldest: float | None = None
 
 
 class JobList(list["Job"]):
