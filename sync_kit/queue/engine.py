@@ -72,8 +72,8 @@ class Lane:
         worker: its name.
         number: which of its ways this is.
         keep: what is kept of jobs that ended.
-        max_crashes: a job whose worker died this many times is failed.
-        lease: seconds that jobs are leased.
+        max_crashes: a job whose worker died this many times is failed; `MAX_CRASHES` if not given.
+        lease: seconds that jobs are leased; `LEASE` if not given.
     """
 
     def __init__(
@@ -83,12 +83,13 @@ class Lane:
         number: int,
         keep: Keep,
         *,
-        max_crashes: int = MAX_CRASHES,
+        max_crashes: int | None = None,
         lease: float | None = None,
     ) -> None:
         self.keys = layout.exchange(worker, number)
         kept = (ms(keep.completed), keep.completed_count, ms(keep.failed), keep.failed_count)
-        self.terms = Packed((worker, ms(LEASE if lease is None else lease), max_crashes, ms(keep.parked), *kept))
+        most = MAX_CRASHES if max_crashes is None else max_crashes
+        self.terms = Packed((worker, ms(LEASE if lease is None else lease), most, ms(keep.parked), *kept))
 
 
 class Engine:

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from sync_kit.queue.base import QueueBase
-from sync_kit.queue.engine import MAX_CRASHES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 class Source(QueueBase, ABC):
     """A queue of which a worker of this process can run what it takes: `Jobs`, or a `Queue` with a handler."""
 
-    max_crashes: int = MAX_CRASHES
-    """Runs that may lose their worker until a job is failed."""
+    max_crashes: int | None = None
+    """Runs that lose their worker until a job is failed; the engine's own limit if None."""
 
     @property
     @abstractmethod
