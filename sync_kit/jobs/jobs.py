@@ -13,7 +13,7 @@ from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
 from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
 from sync_kit.queue.records import Keep
-from sync_kit.queue.schema import Schema
+from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
 from sync_kit.queue.source import Source
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker, run_worker
 
@@ -75,6 +75,7 @@ class Jobs(Source):
     Args:
         name: the queue; jobs and workers of one name belong together.
         keep: seconds that completed and cancelled jobs are kept (at most 10 000 of them); failed ones stay for 7 days.
+        max_payload: bytes that a payload may have.
         park_ttl: seconds that a job whose task no worker knows waits for one that does; then it has failed.
         kit: where the jobs live; the default kit if not given.
 
@@ -89,12 +90,14 @@ class Jobs(Source):
         name: str,
         *,
         keep: Seconds = 3600.0,
+        max_payload: int = MOST_BYTES,
         park_ttl: Seconds = PARK_TTL,
         kit: SyncKit | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("Jobs", unknown, ("keep", "park_ttl", "kit"))
+        refuse_unknown("Jobs", unknown, ("keep", "max_payload", "park_ttl", "kit"))
         super().__init__(name, Keep(completed=seconds("keep", keep), parked=seconds("park_ttl", park_ttl)), kit)
+        self.max_payload = read_most(max_payload)
         self.tasks: dict[str, Task[Any, Any]] = {}
 
     def __repr__(self) -> str:
@@ -172,7 +175,9 @@ class Jobs(Source):
         def register(handler: Callable[..., Any]) -> Task[Any, Any]:
             title = one_line(label("the name of a task", handler.__name__ if name is None else name))
             self._refuse_other(title, handler)
-            task: Task[Any, Any] = Task(self, title, Schema(f"task {title!r}", schema), options, handler, policy)
+            task: Task[Any, Any] = Task(
+                self, title, Schema(f"task {title!r}", schema, self.max_payload), options, handler, policy
+            )
             self.tasks[title] = task
             return task
 

@@ -65,6 +65,9 @@ class Retry(Exception):
         self.after = None if after is None else seconds("after", after)
 
 
+Retry.__module__ = "sync_kit"  # where users know it from: its name is written down as the error of a job
+
+
 def _number(name: str, value: object, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ConfigurationError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}")

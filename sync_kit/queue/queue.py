@@ -15,7 +15,7 @@ from sync_kit.queue.ids import make_id
 from sync_kit.queue.message import DeadLetter, DeadLetters, Size
 from sync_kit.queue.processing import Processing
 from sync_kit.queue.records import Item, Keep, Outcome
-from sync_kit.queue.schema import Schema
+from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
 from sync_kit.queue.when import When, read_when
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker
 
@@ -45,6 +45,7 @@ class Queue(QueueBase, Generic[T]):
         name: of the queue; it has nothing to do with `Jobs` of that name.
         schema: what payloads look like: a pydantic model, a dataclass, or another type pydantic knows.
         max_deliveries: deliveries after which a message that nobody acknowledged is a dead letter.
+        max_payload: bytes that a payload may have.
         keep_failed: seconds that dead letters are kept (at most 10 000 of them).
         kit: where the messages live; the default kit if not given.
 
@@ -60,14 +61,15 @@ class Queue(QueueBase, Generic[T]):
         *,
         schema: type[T],
         max_deliveries: int = 5,
+        max_payload: int = MOST_BYTES,
         keep_failed: Seconds = 7 * 86400.0,
         kit: SyncKit | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("Queue", unknown, ("schema", "max_deliveries", "keep_failed", "kit"))
+        refuse_unknown("Queue", unknown, ("schema", "max_deliveries", "max_payload", "keep_failed", "kit"))
         keep = Keep(completed=0.0, completed_count=0, failed=seconds("keep_failed", keep_failed))
         super().__init__(name, keep, kit)
-        self.schema: Schema[T] = Schema(f"queue {name!r}", schema)
+        self.schema: Schema[T] = Schema(f"queue {name!r}", schema, read_most(max_payload))
         self.max_deliveries = whole("max_deliveries", max_deliveries, least=1, most=10_000)
 
     def __repr__(self) -> str:

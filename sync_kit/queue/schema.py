@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from sync_kit.errors import ConfigurationError, InvalidPayloadError
+from sync_kit.options import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,17 +16,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_BYTES = 128 * 1024
+HUGE = 64 * 1024 * 1024
+
+
+def read_most(max_payload: object) -> int:
+    """Bytes that a payload may have. Raises `ConfigurationError`."""
+    return whole("max_payload", max_payload, least=1, most=HUGE)
 
 
 class Schema(Generic[T]):
     """What payloads look like: a pydantic model, a dataclass, or any type pydantic knows. `where` is whose they are.
+    `most` is how many bytes one may have.
 
     Raises:
         ConfigurationError: pydantic cannot use the type, or it holds secrets, which would be masked on the way.
     """
 
-    def __init__(self, where: str, kind: Any) -> None:
+    def __init__(self, where: str, kind: Any, most: int = MOST_BYTES) -> None:
         self._where = where
+        self._most = most
         self._kind = kind
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(kind)
@@ -56,8 +65,11 @@ class Schema(Generic[T]):
     def dump(self, payload: T) -> bytes:
         """The bytes of a payload. Raises `InvalidPayloadError` when they are too many, or cannot be read back."""
         data = self._written(payload)
-        if len(data) > MOST_BYTES:
-            detail = f"{len(data)} bytes are more than the {MOST_BYTES} that fit a job: store the data, send its key"
+        if len(data) > self._most:
+            detail = (
+                f"{len(data)} bytes are more than the {self._most} of max_payload=: "
+                "store the data elsewhere and send its key"
+            )
             raise InvalidPayloadError(self._where, [], detail)
         return data
 

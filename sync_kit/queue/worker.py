@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
-from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_kit.errors import ConfigurationError, SyncKitError
+from sync_kit.errors import ConfigurationError
 from sync_kit.options import Seconds, refuse_unknown, seconds, whole
-from sync_kit.queue.courier import Courier
-from sync_kit.queue.events import Failed, Finished, Parked, Retried, Started
 from sync_kit.queue.ids import make_id
-from sync_kit.queue.info import record
-from sync_kit.queue.leases import Leases
+from sync_kit.queue.line import Line
 from sync_kit.queue.pool import Pool, Share, Slot
 from sync_kit.queue.records import Outcome
-from sync_kit.queue.run import Host, Run
 from sync_kit.queue.source import Source
 
 if TYPE_CHECKING:
@@ -30,103 +24,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Never, Self
 
-    from sync_kit._io.flow import Flow
     from sync_kit.queue.records import Claim
+    from sync_kit.queue.run import Run
 
 log = logging.getLogger("sync_kit")
 
 HAND_BACK_LIMIT = 5.0
-LEAVE_LIMIT = 1.0
-ATTEND = 10.0
-"""Seconds between two signs of life of a worker."""
 POLL_INTERVAL = 2.5
 DRAIN_TIMEOUT = 20.0
-MOST_EARLY = 100
 OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "weights", "limits", "strict")
-
-
-class Line:
-    """One queue of a worker: its courier, its leases, and its record in Redis."""
-
-    def __init__(self, worker: Worker, source: Source, poll_interval: float, threads: anyio.CapacityLimiter) -> None:
-        self.source = source
-        self.courier = Courier(source, worker.id, poll_interval, worker.concurrency)
-        self.leases = Leases(source, source.kit.home().loop)
-        self.host = Host(threads, self.courier.hand_in, worker.stuck)
-        self._worker = worker
-        self._began = time.time()
-        self._early: deque[tuple[str, int]] = deque(maxlen=MOST_EARLY)
-
-    def hold(self, run: Run) -> None:
-        """A run begins. Its cancellation may have been heard of before the claim was."""
-        self.leases.hold(run)
-        if (run.claim.id, run.claim.generation) in self._early:
-            run.stop("cancelled")
-        if self.source.observers:
-            self.source.observers.tell(Started(*self._about(run), run.claim.attempts))
-
-    def delivered(self, outcome: Outcome, stored: bool) -> None:
-        """An outcome is stored, or was refused: its lease has ended."""
-        run = self.leases.drop(outcome.id, outcome.generation)
-        if run is not None and stored and self.source.observers:
-            self._tell(run, outcome)
-
-    def cancel(self, job: str, generation: int) -> None:
-        """Somebody cancelled a job that this worker runs."""
-        run = self.leases.find(job, generation)
-        if run is None:
-            self._early.append((job, generation))
-        else:
-            log.info("%r is cancelled", run)
-            run.stop("cancelled")
-
-    async def attend(self) -> None:
-        """The task that says every ten seconds that this worker is there, and fetches parked jobs that it can run."""
-        while True:
-            try:
-                kinds = await self.source.kit.driver.run(self._attendance(self._record()))
-                known = sorted(set(kinds) & set(self.source.kinds))
-                if known:
-                    count = await self.source.kit.driver.run(self.source.engine.unpark_flow(known))
-                    log.info("%d parked jobs of queue %r can be run by this worker", count, self.source.name)
-            except SyncKitError as error:
-                log.warning("the record of a worker of queue %r could not be written: %s", self.source.name, error)
-            await anyio.sleep(ATTEND)
-
-    async def leave(self) -> None:
-        """Take the record away, and pass on a hint that may have got lost with the last read."""
-        try:
-            with anyio.move_on_after(LEAVE_LIMIT):
-                await self.source.kit.driver.run(self._attendance(b""))
-        except SyncKitError as error:
-            log.info("a worker of queue %r left without a word: %s", self.source.name, error)
-
-    def _about(self, run: Run) -> tuple[str, str, str]:
-        return self.source.name, run.claim.id, run.claim.kind
-
-    def _tell(self, run: Run, outcome: Outcome) -> None:
-        about, attempt = self._about(run), run.claim.attempts
-        if outcome.word == "done":
-            self.source.observers.tell(Finished(*about, attempt, run.seconds))
-        elif outcome.word == "retry":
-            self.source.observers.tell(Retried(*about, attempt, run.seconds, outcome.delay, outcome.text))
-        elif outcome.word == "fail":
-            self.source.observers.tell(Failed(*about, attempt, run.seconds, outcome.text))
-        elif outcome.word == "park":
-            self.source.observers.tell(Parked(*about))
-
-    def _attendance(self, record: bytes) -> Flow[list[str]]:
-        return self.source.engine.attend_flow(self._worker.id, record)
-
-    def _record(self) -> bytes:
-        return record(
-            concurrency=self._worker.concurrency,
-            running=[run.claim.id for run in self.leases.runs],
-            tasks=sorted(self.source.kinds),
-            lag=round(self.leases.lag, 3),
-            healthy=self._worker.healthy,
-            started_at=self._began,
-        )
 
 
 class Worker:
@@ -176,6 +82,9 @@ class Worker:
         self._scopes: list[anyio.CancelScope] = []
         self._slots = 0
         self._entered = False
+
+    def __repr__(self) -> str:
+        return f"<Worker of {self._names()}, concurrency {self.concurrency}>"
 
     @property
     def healthy(self) -> bool:

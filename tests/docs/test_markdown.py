@@ -121,7 +121,7 @@ def readme_command(number: int) -> str:
     [
         ("nox -s tests -- --server valkey", True),
         (".venv/bin/nox -s tests-3.10 docs", True),
-        ("nox -s chaos", False),
+        ("nox -s havoc", False),
         ("python3 -m venv .venv", True),
         (".venv/bin/pip install -q nox", True),
         ("pip install 'sync-kit[starlette,embedded]'", True),

@@ -138,7 +138,7 @@ async def _workers(face, count):
 
 
 async def test_the_record_names_what_runs(jobs, monkeypatch):
-    monkeypatch.setattr("sync_kit.queue.worker.ATTEND", 0.05)
+    monkeypatch.setattr("sync_kit.queue.line.ATTEND", 0.05)
     go = anyio.Event()
 
     @jobs.task(schema=Note)
@@ -168,7 +168,7 @@ async def test_a_worker_that_was_killed_is_not_listed_for_ever(kit, jobs, client
 
 
 async def test_a_plain_function_past_ten_timeouts_has_failed_and_its_worker_is_not_healthy(jobs, caplog, monkeypatch):
-    monkeypatch.setattr("sync_kit.queue.worker.ATTEND", 0.05)
+    monkeypatch.setattr("sync_kit.queue.line.ATTEND", 0.05)
     go, runs, failures = threading.Event(), [], []
 
     @jobs.task(schema=Note, timeout=0.05, retries=5, on_failure=lambda job, error: failures.append(str(error)))

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def often(monkeypatch):
     """Workers look for parked jobs every 0.1 s."""
-    monkeypatch.setattr("sync_kit.queue.worker.ATTEND", 0.1)
+    monkeypatch.setattr("sync_kit.queue.line.ATTEND", 0.1)
 
 
 async def test_a_job_of_an_unknown_task_is_parked_and_shown(kit, jobs, caplog):

@@ -318,3 +318,14 @@ async def test_wrong_worker_options(jobs, options):
 async def test_a_wrong_status_is_refused(face, jobs):
     with pytest.raises(ConfigurationError, match="status must be one of"):
         await face(jobs).list(status="lost")
+
+
+async def test_a_payload_may_be_as_large_as_it_is_told(face, kit):
+    small, large = Jobs("small", max_payload=100, kit=kit), Jobs("large", max_payload=1_000_000, kit=kit)
+    refused, taken = small.task(schema=str, name="a")(len), large.task(schema=str, name="a")(len)
+    with pytest.raises(InvalidPayloadError, match="102 bytes are more than the 100 of max_payload="):
+        await face(refused).send("x" * 100)
+    receipt = await face(taken).send("x" * 200_000)
+    assert len((await large.get(receipt.id)).data) == 200_000
+    with pytest.raises(ConfigurationError, match="max_payload must be"):
+        Jobs("none", max_payload=0, kit=kit)
