@@ -326,6 +326,8 @@ async def test_a_payload_may_be_as_large_as_it_is_told(face, kit):
     with pytest.raises(InvalidPayloadError, match="102 bytes are more than the 100 of max_payload="):
         await face(refused).send("x" * 100)
     receipt = await face(taken).send("x" * 200_000)
-    assert len((await large.get(receipt.id)).data) == 200_000
+    found = await large.get(receipt.id)
+    assert found is not None
+    assert len(found.data) == 200_000
     with pytest.raises(ConfigurationError, match="max_payload must be"):
         Jobs("none", max_payload=0, kit=kit)
