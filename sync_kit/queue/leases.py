@@ -86,7 +86,7 @@ class Leases:
             return
         for pair, word in told.items():
             run: Any = self._runs.get(pair)
-            if run is None or run.reason is not None:
+            if run is None or run.was_told:
                 continue
             if word == "lost":
                 log.warning("%r lost its lease: it is cancelled, another run has taken over", run)

@@ -58,6 +58,7 @@ class Run(ABC):
 
     Attributes:
         seconds: how long it took until its outcome was known.
+        was_told: somebody said that it is to stop; may be read by any thread.
         given_up: it has failed already, although its thread has not ended.
     """
 
@@ -66,6 +67,7 @@ class Run(ABC):
         self.timeout = timeout
         self.seconds = 0.0
         self.given_up = False
+        self.was_told = False
         self._began = time.monotonic()
         self._reason: Reason | None = None
         self._scope = anyio.CancelScope()
@@ -80,6 +82,7 @@ class Run(ABC):
     def stop(self, reason: Reason) -> None:
         """Cancel the handler; a plain function on a thread cannot be interrupted and goes on."""
         self._reason = self.reason or reason
+        self.was_told = True
         self._scope.cancel()
 
     @abstractmethod
