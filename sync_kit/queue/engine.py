@@ -105,17 +105,18 @@ class Engine:
 
         A hundred in each call, and twenty calls in each round trip.
         """
-        options, new = (ms(delay), ms(at), priority), 0
+        options = (ms(delay), ms(at), priority)
         calls = [
             Eval(
-                SEND, self._send, (*options, *(value for item in some for value in (item.id, item.record))), repeat=True
+                SEND, self._send, [*options, *(value for item in some for value in (item.id, item.record))], repeat=True
             )
             for some in batches(items)
         ]
+        if len(calls) == 1:
+            return _accepted((yield calls[0]))
+        new = 0
         for start in range(0, len(calls), TRIP):
-            trip = calls[start : start + TRIP]
-            replies = (yield Batch(trip)) if len(trip) > 1 else [(yield trip[0])]
-            new += sum(_accepted(reply) for reply in replies)
+            new += sum(_accepted(reply) for reply in (yield Batch(calls[start : start + TRIP])))
         return new
 
     def exchange_flow(
