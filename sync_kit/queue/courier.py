@@ -41,9 +41,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 class Courier:
     """Hands in outcomes and fetches jobs for the slots that the pool gave it.
 
-    An exchange takes what there is, at most half of the slots, and leaves at once when fewer than two are under way:
-    one half of the jobs runs while Redis is busy with the other. Else it leaves `PACE` after the one before, so a
-    slow network delays nothing by more than itself. Redis trouble is survived for ever: an exchange is repeated under
+    An exchange takes what there is and leaves at once when fewer than two are under way. When more than half of the
+    slots are done at a time, it takes one half: the jobs of one run while Redis is busy with the other. A third
+    exchange leaves `PACE` after the one before, so a slow network delays nothing by more than itself. Redis trouble is survived for ever: an exchange is repeated under
     the same name, which is safe.
 
     Attributes:
@@ -146,7 +146,8 @@ class Courier:
 
     def _load(self) -> tuple[list[Outcome], list[Slot]]:
         outcomes = [self._outcomes.popleft() for _ in range(min(self._most, len(self._outcomes)))]
-        slots = [self._slots.popleft() for _ in range(min(self._most, len(self._slots)))]
+        most = self._most if len(outcomes) == self._most else BATCH
+        slots = [self._slots.popleft() for _ in range(min(most, len(self._slots)))]
         if self._under_way == 0:
             self._quiet = anyio.Event()
         self._under_way += 1

@@ -18,7 +18,7 @@ local call, want, lone, deaf, sweep = ARGV[9], tonumber(ARGV[10]), ARGV[11] == '
 
 keep[cancelled] = keep[done]
 local ended = {[done] = 0, [failed] = 0, [cancelled] = 0}
-local hint = false
+local hint, leased, first = false, nil, nil
 
 local function forget(id)
   add('HDEL', body, id)
@@ -97,6 +97,11 @@ local function hand_in()
   end
   flush()
   return refused
+end
+
+-- When the first of a place is due; nil if there is none.
+local function first_due(place)
+  return tonumber(redis.call('ZRANGE', place, 0, 0, 'WITHSCORES')[2])
 end
 
 local function reclaim()
@@ -191,18 +196,6 @@ local function maintain()
   end
 end
 
-local function next_due()
-  local due = -1
-  for _, place in ipairs({delayed, leases}) do
-    local first = redis.call('ZRANGE', place, 0, 0, 'WITHSCORES')
-    if first[2] then
-      local wait = math.max(0, first[2] - now)
-      if due < 0 or wait < due then due = wait end
-    end
-  end
-  return due
-end
-
 -- What was taken by this call, so that it can be told again to a worker whose reply was lost.
 local function remember(taken)
   local names = {call}
@@ -227,25 +220,36 @@ local function recall()
   return taken
 end
 
-local function tell_others(pausing)
-  if not pausing then
-    hint = hint or redis.call('ZCARD', ready) > 0 or (lone and redis.call('ZCARD', suspects) > 0)
-  end
-  if hint and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, '1') end
+-- In how many milliseconds a lease ends or a delayed job is due.
+local function next_due(taken)
+  local due = math.min(leased or math.huge, first or math.huge, #taken > 0 and now + lease or math.huge)
+  return due < math.huge and math.max(0, due - now) or -1
+end
+
+-- Whether there is more than was taken: what is ready is taken to the last one when that is less than is wanted.
+local function more_waits(taken)
+  if #taken == want then return redis.call('ZCARD', ready) > 0 or (lone and redis.call('ZCARD', suspects) > 0) end
+  return #taken > 0 and taken[1][5] > 0 and redis.call('ZCARD', suspects) > 0
 end
 
 local refused, lost, taken = {}, {}, recall()
 if not taken then
-  refused, lost = hand_in(), reclaim()
-  promote()
+  refused = hand_in()
+  leased, first = first_due(leases), first_due(delayed)
+  if leased and leased <= now then lost, leased = reclaim(), first_due(leases) end
+  if first and first <= now then
+    promote()
+    first = first_due(delayed)
+  end
   local pausing = redis.call('EXISTS', paused) == 1
   taken = pausing and {} or claim()
   maintain()
   if #taken > 0 or #ARGV > 13 then remember(taken) end
-  tell_others(pausing)
+  hint = not pausing and more_waits(taken) or hint
+  if hint and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, '1') end
 end
 if deaf and #taken < want and redis.call('LLEN', control) == 0 then
   redis.call('RPUSH', control, 'look')
   redis.call('PEXPIRE', control, 10 * lease)
 end
-return {'ok', #taken < want and next_due() or 0, refused, lost, told(taken)}
+return {'ok', #taken < want and next_due(taken) or 0, refused, lost, told(taken)}
