@@ -47,9 +47,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests (`-- --server redis|valkey|auto`, and whatever else pytest takes)."""
+    """Run the tests in two processes (`-- --server redis|valkey|auto`, and whatever else pytest takes)."""
     install(session, "all", "test")
-    run_pytest(session)
+    run_pytest(session, *([] if session.posargs else ["-n", "2"]))
 
 
 for _version in PYTHONS:

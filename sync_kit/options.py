@@ -67,4 +67,8 @@ def label(name: str, value: object) -> str:
     """Read the name of a limiter, mutex, queue or task. Raises `ConfigurationError` when empty or not a str."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name} must be a non-empty str, not {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} must be a text that can be encoded, not {shown(value)}") from None
     return value

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def current_task() -> Any:
     return sys.modules["trio"].lowlevel.current_task() if current_token() is not None else threading.get_ident()
 
 
+def is_cancelled(task: Any) -> bool:
+    """Whether somebody cancelled a task of asyncio, as an event loop does at its end; not known before Python 3.11."""
+    return isinstance(task, asyncio.Task) and hasattr(task, "cancelling") and (task.cancelling() > 0 or task.done())
+
+
 def _nothing() -> None:
     """What a thread asks a trio loop to do, to learn whether it still runs."""
 
@@ -55,6 +61,7 @@ class Loop:
         self._token = token
         self._watchers: dict[object, None] = {}
         self._beating = False
+        self._late: deque[tuple[float, float]] = deque(maxlen=60)
         self.beat = time.monotonic()
 
     @property
@@ -91,12 +98,18 @@ class Loop:
             self._beating = True
             self._start()
 
+    def lag(self, since: float) -> float:
+        """The longest time for which it did not run when it had to, in the beats since then (monotonic seconds)."""
+        now = time.monotonic()
+        return max(0.0, now - self.beat - BEAT, *(late for beat, late in list(self._late) if beat >= since))
+
     def unwatch(self, watcher: object) -> None:
         """Undo `watch`. Call on the loop, or when it has ended."""
         self._watchers.pop(watcher, None)
 
     def _beat(self) -> None:
         late, self.beat = time.monotonic() - self.beat - BEAT, time.monotonic()
+        self._late.append((self.beat, late))
         if late > LATE and self._watchers:
             some = [*map(str, list(self._watchers)[:3]), *(["..."] if len(self._watchers) > 3 else [])]
             log.warning("an event loop did not run for %.1f s, and what it holds was kept: %s", late, ", ".join(some))

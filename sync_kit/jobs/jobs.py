@@ -12,6 +12,7 @@ from sync_kit.jobs.policy import Moment, read_policy
 from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
 from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
+from sync_kit.queue.engine import BATCH
 from sync_kit.queue.records import Keep
 from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
 from sync_kit.queue.source import Source
@@ -173,7 +174,7 @@ class Jobs(Source):
         options = Options(whole("retries", retries, most=10_000), read_timeout(timeout))
 
         def register(handler: Callable[..., Any]) -> Task[Any, Any]:
-            title = one_line(label("the name of a task", handler.__name__ if name is None else name))
+            title = _title(name, handler)
             self._refuse_other(title, handler)
             task: Task[Any, Any] = Task(
                 self, title, Schema(f"task {title!r}", schema, self.max_payload), options, handler, policy
@@ -302,13 +303,20 @@ class Jobs(Source):
     ) -> Flow[JobList]:
         """The flow of `list`."""
         wanted: Any = choice("status", status, STATUSES)
-        most, looked, jobs = whole("limit", limit, least=1, most=1000), 0, JobList(cursor=cursor)
-        while len(jobs) < most and looked < MOST_LOOKED:
-            entries, jobs.cursor = yield from self.desk.page_flow(wanted, most - len(jobs), jobs.cursor)
+        most, looked, jobs = whole("limit", limit, least=1, most=1000), 0, JobList()
+        while looked < MOST_LOOKED:
+            page = BATCH if task or tag else most - len(jobs)
+            entries, following = yield from self.desk.page_flow(wanted, page, cursor)
             looked += len(entries)
-            found = [seen(entry, self.tasks) for entry in entries]
-            jobs += [job for job in found if task in (None, job.task) and tag in (None, job.tag)]
-            if jobs.cursor is None:
+            for entry, behind in entries:
+                job = seen(entry, self.tasks)
+                if task in (None, job.task) and tag in (None, job.tag):
+                    jobs.append(job)
+                    if len(jobs) == most:
+                        jobs.cursor = None if following is None and entry is entries[-1][0] else behind
+                        return jobs
+            jobs.cursor = cursor = following
+            if following is None:
                 break
         return jobs
 
@@ -342,8 +350,12 @@ def _origin(handler: Callable[..., Any]) -> tuple[str, str]:
     return handler.__module__, handler.__qualname__
 
 
-def one_line(name: str) -> str:
-    """The name of a task. Raises `ConfigurationError` when it has several lines."""
-    if name.splitlines() != [name]:
-        raise ConfigurationError(f"the name of a task must be one line, not {name!r}")
-    return name
+def _title(name: str | None, handler: Callable[..., Any]) -> str:
+    """The name of a task: one line. Raises `ConfigurationError`."""
+    given = getattr(handler, "__name__", None) if name is None else name
+    if given is None:
+        raise ConfigurationError(f"{handler!r} has no name of its own: give it a name=")
+    title = label("the name of a task", given)
+    if title.splitlines() != [title]:
+        raise ConfigurationError(f"the name of a task must be one line, not {title!r}")
+    return title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import anyio.to_thread
 
+from sync_kit._io.loops import current_task, is_cancelled
 from sync_kit.errors import ConfigurationError
 from sync_kit.queue.backoff import Backoff, Retry
+from sync_kit.queue.run import is_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,15 +59,19 @@ class Policy:
         try:
             with anyio.fail_after(HOOK_LIMIT):
                 await _call(hook, (job, *error))
-        except Exception:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled(current_task()):
+                raise
             log.exception("%s of job %s failed; its outcome stays as it is", moment, job.id)
 
 
 async def _call(hook: Callable[..., Any], told: tuple[Any, ...]) -> None:
-    if inspect.iscoroutinefunction(hook):
+    if is_async(hook):
         await hook(*told)
-    else:
-        await anyio.to_thread.run_sync(hook, *told, abandon_on_cancel=True)
+        return
+    made = await anyio.to_thread.run_sync(hook, *told, abandon_on_cancel=True)
+    if inspect.isawaitable(made):
+        await made
 
 
 def read_policy(

@@ -41,9 +41,9 @@ class JobRun(Run):
             return self.ended("park", text=f"no worker knew task {self.claim.kind!r} when it was due")
         try:
             self._data = task.schema.load(self._payload)
-        except InvalidPayloadError as error:
+        except Exception as error:  # a validator of the user's may raise anything
             self._data = self._plain()
-            return await self.failed(error, final=True)
+            return await self.failed(error, final=isinstance(error, InvalidPayloadError))
         arguments = (self._data, self._job()) if task.wants_job else (self._data,)
         ended = await self.perform(task.handler, arguments, host, is_async=task.is_async)
         if ended is None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 
 from sync_kit._io.aio import to_the_end
-from sync_kit.errors import InvalidPayloadError, SyncKitError
+from sync_kit.errors import SyncKitError
 from sync_kit.options import Seconds, seconds
 from sync_kit.queue.courier import back_off
 from sync_kit.queue.engine import Lane
 from sync_kit.queue.ids import make_id
 from sync_kit.queue.message import ReceivedMessage
 from sync_kit.queue.records import Outcome
+from sync_kit.queue.run import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,10 @@ class Consumer(Generic[T]):
         self.queue = queue
         self._lease = lease
         self._poll_interval = poll_interval
-        self._lane = Lane(queue.engine.layout, make_id(), 0, queue.keep, max_crashes=queue.max_deliveries, lease=lease)
+        self._calls = 0
+        self._lane = Lane(
+            queue.engine.layout, make_id(), 0, queue.keep, max_deliveries=queue.max_deliveries, lease=lease
+        )
         self._one_at_a_time = anyio.Lock()
 
     def __aiter__(self) -> Self:
@@ -86,13 +90,14 @@ class Consumer(Generic[T]):
     async def _opened(self, claim: Claim) -> ReceivedMessage[T] | None:
         try:
             return ReceivedMessage(self, claim, self.queue.schema.load(claim.body))
-        except InvalidPayloadError as error:
+        except Exception as error:  # a validator of the user's may raise anything
             log.error("message %s of queue %r cannot be read and is a dead letter now: %s", claim.id, self.queue, error)
-            await self.settle(Outcome(claim.id, claim.generation, "fail", text=str(error)))
+            await self.settle(Outcome(claim.id, claim.generation, "fail", text=text(error)))
             return None
 
     async def _exchange(self, outcomes: Sequence[Outcome], want: int) -> Turn:
         """One call after the other: what the last one took is remembered, so that it may be repeated."""
         async with self._one_at_a_time:
-            flow = self.queue.engine.exchange_flow(self._lane, make_id(), outcomes, want)
+            self._calls += 1
+            flow = self.queue.engine.exchange_flow(self._lane, self._calls, outcomes, want)
             return await self.queue.kit.driver.run(flow)

@@ -6,21 +6,23 @@ import logging
 import random
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
-from sync_kit.errors import SyncKitError
+from sync_kit.errors import ServerError, SyncKitError
 from sync_kit.queue.engine import BATCH, HINT, Lane
-from sync_kit.queue.events import Lost
+from sync_kit.queue.events import Failed, Lost
 from sync_kit.queue.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sync_kit.queue.pool import Pool, Slot
     from sync_kit.queue.records import Claim, Turn
+    from sync_kit.queue.records import Lost as LostRun
     from sync_kit.queue.source import Source
 
 log = logging.getLogger("sync_kit")
@@ -36,6 +38,11 @@ SETTLE = 0.1
 LONG_READ = 10.0
 """Seconds of a read that waits for no hint."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+HOPELESS = 30.0
+"""Seconds after which an answer that waiting does not cure ends the worker, loudly."""
+REMIND = 16
+"""Failures after which one is logged again: about a minute."""
+_THEN = {"back": "it runs again", "fail": "it has failed", "cancel": "it is cancelled", "expire": "it has failed"}
 
 
 class Courier:
@@ -43,8 +50,8 @@ class Courier:
 
     An exchange takes what there is and leaves at once when fewer than two are under way. When more than half of the
     slots are done at a time, it takes one half: the jobs of one run while Redis is busy with the other. A third
-    exchange leaves `PACE` after the one before, so a slow network delays nothing by more than itself. Redis trouble is survived for ever: an exchange is repeated under
-    the same name, which is safe.
+    exchange leaves `PACE` after the one before, so a slow network delays nothing by more than itself. Redis trouble
+    is survived for ever: an exchange is repeated under the same number, which is safe.
 
     Attributes:
         empty: the last exchange found less than was wanted, and the worker waits for a hint since then.
@@ -63,6 +70,7 @@ class Courier:
         self._delivered: Callable[[Outcome, bool], None]
         self._cancel: Callable[[str, int], None]
         self._slots: deque[Slot] = deque()
+        self._asking: set[Slot] = set()
         self._outcomes: deque[Outcome] = deque()
         self._work = anyio.Event()
         self._door = anyio.Lock(fast_acquire=True)
@@ -73,7 +81,13 @@ class Courier:
         self._passes_on = False
         self._deaf = False
         self._finishes = False
+        self._skip, self._adopts = -1, ""
         self.empty = False
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there are outcomes that are not stored yet."""
+        return bool(self._outcomes) or self._open_lanes > 0
 
     def bind(self, pool: Pool, delivered: Callable[[Outcome, bool], None], cancel: Callable[[str, int], None]) -> None:
         """Who gets the jobs; and who is told whether an outcome was stored, and that a run is to be cancelled."""
@@ -90,10 +104,17 @@ class Courier:
         self.empty = False
         self._work.set()
 
+    def adopt(self, kinds: Sequence[str]) -> None:
+        """Fetch parked jobs of some kinds, before others."""
+        self._skip, self._adopts = 0, "\n".join(kinds)
+        self.empty = False
+        self._pool.share_out()
+
     def dismiss(self) -> None:
-        """Fetch no more jobs."""
-        while self._slots:
-            self._slots.popleft().end()
+        """Fetch no more jobs; what an exchange that is under way brings goes back."""
+        for slot in (*self._slots, *self._asking):
+            slot.end()
+        self._slots.clear()
 
     def finish(self) -> None:
         """Carry what was handed in, then end."""
@@ -102,8 +123,7 @@ class Courier:
 
     async def carry(self, number: int) -> None:
         """The task of one lane: one exchange after the other, until `finish`."""
-        source = self._source
-        lane = Lane(source.engine.layout, self._worker, number, source.keep, max_crashes=source.max_crashes)
+        lane = self._lane(number)
         try:
             while (load := await self._next_load()) is not None:
                 await self._exchange(lane, *load)
@@ -111,6 +131,12 @@ class Courier:
             self._open_lanes -= 1
             if self._open_lanes == 0:
                 self.done.set()
+
+    async def carry_rest(self) -> None:
+        """Carry what is left when all lanes have ended, because their event loop ends."""
+        lane = self._lane(LANES)
+        while self._outcomes:
+            await self._exchange(lane, *self._load())
 
     async def listen(self) -> None:
         """The task that waits for hints, and for what else this worker must hear at once."""
@@ -125,6 +151,10 @@ class Courier:
                 failures = await back_off(failures, "waiting for work", error)
                 said = None
             self._heard(said, waits)
+
+    def _lane(self, number: int) -> Lane:
+        source = self._source
+        return Lane(source.engine.layout, self._worker, number, source.keep, max_deliveries=source.max_deliveries)
 
     async def _has_work(self) -> bool:
         """Wait until something is to be carried; False when that was all."""
@@ -157,32 +187,55 @@ class Courier:
 
     async def _exchange(self, lane: Lane, outcomes: list[Outcome], slots: list[Slot]) -> None:
         deaf, lone = self._deaf, bool(slots) and self._pool.take_lone()
-        sweep = self._left - self._swept > SWEEP
-        if sweep:
-            self._swept = self._left
+        self._asking.update(slots)
         try:
-            turn = await self._repeat(lane, outcomes, len(slots), lone=lone, deaf=deaf, sweep=sweep)
+            turn = await self._repeat(lane, outcomes, len(slots), lone=lone, deaf=deaf, sweep=self._is_to_sweep())
+            self._settle(outcomes, turn)
+            self._share(turn, slots, lone=lone, deaf=deaf)
+        except BaseException:
+            for slot in slots:
+                slot.end()
+            raise
         finally:
+            self._asking.difference_update(slots)
             self._under_way -= 1
             if self._under_way == 0:
                 self._quiet.set()
-        self._settle(outcomes, turn)
+
+    def _share(self, turn: Turn, slots: list[Slot], *, lone: bool, deaf: bool) -> None:
+        """Hand out what came; the other slots may find work elsewhere."""
         given = self._give(turn.claims, slots)
         if lone and not any(slot.lone for slot in given):
             self._pool.lone_is_free = True
         if len(given) < len(slots):
             self._pause = self._poll_interval if turn.next_due is None else min(turn.next_due, self._poll_interval)
-            self.empty = deaf or not self._deaf
+            self.empty = self._skip < 0 and (deaf or not self._deaf)
             self._pool.give_back(slots[len(given) :])
 
-    async def _repeat(self, lane: Lane, outcomes: list[Outcome], want: int, **how: bool) -> Turn:
+    def _is_to_sweep(self) -> bool:
+        due = self._left - self._swept > SWEEP
+        if due:
+            self._swept = self._left
+        return due
+
+    async def _repeat(
+        self, lane: Lane, outcomes: list[Outcome], want: int, *, lone: bool, deaf: bool, sweep: bool
+    ) -> Turn:
+        """One exchange, again and again until it is answered."""
         self._calls += 1
-        call, failures, engine = str(self._calls), 0, self._source.engine
+        call, adopts, failures, began = self._calls, self._adopts, 0, time.monotonic()
+        ask = partial(self._source.engine.exchange_flow, lane, call, outcomes, want, lone=lone, deaf=deaf, sweep=sweep)
         while True:
             try:
-                return await self._source.kit.driver.run(engine.exchange_flow(lane, call, outcomes, want, **how))
+                turn = await self._source.kit.driver.run(ask(skip=self._skip, adopts=adopts if want else ""))
             except SyncKitError as error:
+                if isinstance(error, ServerError) and time.monotonic() - began > HOPELESS:
+                    raise
                 failures = await back_off(failures, "exchanging jobs", error)
+            else:
+                if adopts == self._adopts and want:
+                    self._skip = turn.skip
+                return turn
 
     def _settle(self, outcomes: list[Outcome], turn: Turn) -> None:
         for outcome in outcomes:
@@ -190,8 +243,9 @@ class Courier:
         for refused in turn.refused:
             log.warning("the outcome of job %s was refused: its lease had been lost to another run", refused)
         for lost in turn.lost:
-            log.warning("job %s of queue %r lost its worker and runs again", lost, self._source.name)
-            self._source.observers.tell(Lost(self._source.name, lost, ""))
+            what = lost.kind or "message"
+            log.warning("%s %s of queue %r: %s, %s", what, lost.id, self._source.name, lost.text, _THEN[lost.outcome])
+            tell_lost(self._source, lost)
 
     def _give(self, claims: list[Claim], slots: list[Slot]) -> list[Slot]:
         """Hand jobs to slots; what comes when no more are taken goes back."""
@@ -235,9 +289,18 @@ class Courier:
                 self._work.set()
 
 
+def tell_lost(source: Source, lost: LostRun) -> None:
+    """Tell the observers what became of a job whose worker died, or that nobody came for."""
+    about = (source.name, lost.id, lost.kind)
+    if lost.outcome != "expire":
+        source.observers.tell(Lost(*about))
+    if lost.outcome in ("fail", "expire"):
+        source.observers.tell(Failed(*about, lost.attempts, 0.0, lost.text))
+
+
 async def back_off(failures: int, doing: str, error: SyncKitError) -> int:
     """Sleep longer after each failure, with jitter so that workers do not come back as one."""
-    if failures == 0:
+    if failures % REMIND == 0:
         log.warning("%s failed, the worker goes on trying: %s", doing, error)
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
     await anyio.sleep(pause * random.uniform(0.5, 1.0))

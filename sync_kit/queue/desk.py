@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sync_kit._io.flow import Eval
 from sync_kit._io.scripts import Script
 from sync_kit.errors import ConfigurationError
-from sync_kit.queue.engine import BATCH, GONE, LEASE, batches, ms, names
+from sync_kit.options import shown
+from sync_kit.queue.engine import BATCH, GONE, LEASE, batches, ms
 from sync_kit.queue.records import Entry, Tally
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ PURGE = Script.load(__name__, "purge")
 PAUSE = Script.load(__name__, "pause")
 WORKERS = Script.load(__name__, "workers")
 
+_CURSOR = re.compile(r"([0-9]):(-?[0-9]{1,16}):([\x21-\x7e]{0,100})")
 NEWEST_FIRST = ("completed", "failed", "cancelled")
 
 
@@ -55,18 +58,24 @@ class Desk:
             entries += [Entry.read(job, known) for job, known in zip(batch, found, strict=True) if known]
         return entries
 
-    def page_flow(self, status: Status, limit: int, cursor: str | None) -> Flow[tuple[list[Entry], str | None]]:
-        """Up to `limit` jobs of one status, at most `BATCH`, and the cursor of the next page; None at the end."""
+    def page_flow(
+        self, status: Status, limit: int, cursor: str | None
+    ) -> Flow[tuple[list[tuple[Entry, str]], str | None]]:
+        """Up to `limit` jobs of one status, at most `BATCH`, each with the cursor behind it.
+
+        Also the cursor of the next page, None at the end.
+        """
         places = self._places[status]
         index, score, after = _read_cursor(cursor, len(places))
         newest_first, most = int(status in NEWEST_FIRST), min(limit, BATCH)
         _, *found = yield Eval(LIST, (places[index],), (newest_first, most, score, after), repeat=True)
+        behind = {job.decode(): f"{index}:{score.decode()}:{job.decode()}" for job, score in found}
         if len(found) == most:
-            cursor = f"{index}:{found[-1][1].decode()}:{found[-1][0].decode()}"
+            cursor = [*behind.values()][-1]
         else:
             cursor = f"{index + 1}:0:" if index + 1 < len(places) else None
-        entries = yield from self.look_flow([*names(job for job, _ in found)])
-        return [entry for entry in entries if entry.status == status], cursor
+        entries = yield from self.look_flow([*behind])
+        return [(entry, behind[entry.id]) for entry in entries if entry.status == status], cursor
 
     def count_flow(self) -> Flow[Tally]:
         """How many jobs are in each status."""
@@ -134,8 +143,9 @@ class Desk:
 def _read_cursor(cursor: str | None, places: int) -> tuple[int, str, str]:
     if cursor is None:
         return 0, "0", ""
-    index, _, rest = cursor.partition(":")
-    score, _, after = rest.partition(":")
-    if not (index.isascii() and index.isdigit() and int(index) < places and score.lstrip("-").isdigit()):
-        raise ConfigurationError(f"the cursor {cursor!r} is none of a list of this status: pass on what .cursor says")
-    return int(index), score, after
+    match = _CURSOR.fullmatch(cursor)
+    if match is None or int(match[1]) >= places:
+        raise ConfigurationError(
+            f"the cursor {shown(cursor)} is none of a list of this status: pass on what .cursor says"
+        )
+    return int(match[1]), match[2], match[3]

@@ -8,7 +8,7 @@ from sync_kit._io.flow import Batch, Eval, Pop
 from sync_kit._io.keys import KeyGroup
 from sync_kit._io.scripts import Keys, Packed, Script
 from sync_kit.errors import SyncKitError
-from sync_kit.queue.records import Claim, Turn
+from sync_kit.queue.records import Claim, Lost, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +22,13 @@ SEND = Script.load(__name__, "send")
 EXCHANGE = Script.load(__name__, "exchange")
 RENEW = Script.load(__name__, "renew")
 ATTEND = Script.load(__name__, "attend")
-UNPARK = Script.load(__name__, "unpark")
 
 BATCH = 100
 """Jobs that one call handles at most."""
 TRIP = 20
 """Calls that leave in one round trip at most."""
+TRIP_BYTES = 4_000_000
+"""Payload after which a round trip is full."""
 LEASE = 30.0
 """Seconds that a job is leased to a worker without renewal."""
 MAX_CRASHES = 3
@@ -72,7 +73,8 @@ class Lane:
         worker: its name.
         number: which of its ways this is.
         keep: what is kept of jobs that ended.
-        max_crashes: a job whose worker died this many times is failed; `MAX_CRASHES` if not given.
+        max_deliveries: what lost its worker is failed after this many runs; if not given, after `MAX_CRASHES`
+            workers, whatever other runs there were.
         lease: seconds that jobs are leased; `LEASE` if not given.
     """
 
@@ -83,13 +85,13 @@ class Lane:
         number: int,
         keep: Keep,
         *,
-        max_crashes: int | None = None,
+        max_deliveries: int | None = None,
         lease: float | None = None,
     ) -> None:
         self.keys = layout.exchange(worker, number)
         kept = (ms(keep.completed), keep.completed_count, ms(keep.failed), keep.failed_count)
-        most = MAX_CRASHES if max_crashes is None else max_crashes
-        self.terms = Packed((worker, ms(LEASE if lease is None else lease), most, ms(keep.parked), *kept))
+        most = (MAX_CRASHES, 0) if max_deliveries is None else (max_deliveries, 1)
+        self.terms = Packed((worker, ms(LEASE if lease is None else lease), *most, ms(keep.parked), *kept))
 
 
 class Engine:
@@ -103,50 +105,47 @@ class Engine:
     def send_flow(self, items: Sequence[Item], *, delay: float = 0.0, at: float = 0.0, priority: int = 0) -> Flow[int]:
         """Accept jobs, at once or when they are due (`at`: epoch seconds); returns how many were new.
 
-        A hundred in each call, and twenty calls in each round trip.
+        A hundred in each call, and twenty calls in each round trip; fewer when they are large.
         """
-        options = (ms(delay), ms(at), priority)
-        calls = [
-            Eval(
-                SEND, self._send, [*options, *(value for item in some for value in (item.id, item.record))], repeat=True
-            )
-            for some in batches(items)
-        ]
-        if len(calls) == 1:
-            return _accepted((yield calls[0]))
         new = 0
-        for start in range(0, len(calls), TRIP):
-            new += sum(_accepted(reply) for reply in (yield Batch(calls[start : start + TRIP])))
+        for trip in _trips(items):
+            calls = [Eval(SEND, self._send, (ms(delay), ms(at), priority, *_flat(some)), repeat=True) for some in trip]
+            replies = (yield Batch(calls)) if len(calls) > 1 else [(yield calls[0])]
+            new += sum(_accepted(reply) for reply in replies)
         return new
 
     def exchange_flow(
         self,
         lane: Lane,
-        call: str,
+        call: int,
         outcomes: Sequence[Outcome],
         want: int,
         *,
         lone: bool = True,
         deaf: bool = False,
         sweep: bool = True,
+        skip: int = -1,
+        adopts: str = "",
     ) -> Flow[Turn]:
         """Hand in at most `BATCH` outcomes and take at most `want` jobs. Repeating it with the same `call` is safe.
 
         Args:
             lane: who asks, and on which terms.
-            call: a name that no other exchange of this lane has.
+            call: its number in this lane; they grow.
             outcomes: how runs ended.
             want: jobs to take.
             lone: whether one of the jobs may be one whose worker died.
             deaf: whether the worker must be told if there is less than it wants, because it does not wait for hints.
             sweep: whether to look after what is kept, beyond what the outcomes add to it.
+            skip: look at parked jobs behind so many of them; -1 not to.
+            adopts: kinds, a line each, of which parked jobs are taken.
         """
-        args: list[str | int] = [call, min(want, BATCH), int(lone), int(deaf), int(sweep)]
+        args: list[str | int] = [call, min(want, BATCH), int(lone), int(deaf), int(sweep), skip, adopts]
         for outcome in outcomes:
             args += [outcome.id, outcome.generation, outcome.word, ms(outcome.delay), outcome.text]
-        _, due, refused, lost, jobs = yield Eval(EXCHANGE, lane.keys, lane.terms.before(args), repeat=True)
+        _, due, refused, lost, jobs, skip = yield Eval(EXCHANGE, lane.keys, lane.terms.before(args), repeat=True)
         claims = [Claim.read(job) for job in jobs]
-        return Turn(claims, [*names(refused)], [*names(lost)], None if due < 0 else due / 1000)
+        return Turn(claims, [*names(refused)], [*map(Lost.read, lost)], None if due < 0 else due / 1000, skip)
 
     def renew_flow(
         self, runs: Sequence[tuple[str, int]], deadline: float, lease: float | None = None
@@ -173,20 +172,27 @@ class Engine:
         _, *kinds = yield Eval(ATTEND, keys, (worker, record, ms(GONE)), repeat=True)
         return [*names(kinds)]
 
-    def unpark_flow(self, kinds: Iterable[str]) -> Flow[int]:
-        """Let parked jobs of some kinds be ready again; returns how many there were."""
-        layout, known = self.layout, tuple(kinds)
-        keys = (layout.ready, layout.suspects, layout.parked, layout.body, layout.state, layout.kinds, layout.wake)
-        skip, total, more = 0, 0, True
-        while more:
-            _, moved, skip, more = yield Eval(UNPARK, keys, (skip, *known))
-            total += moved
-        return total
-
 
 def batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """As many at once as one call may handle."""
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _trips(items: Sequence[Item]) -> Iterator[list[Sequence[Item]]]:
+    trip: list[Sequence[Item]] = []
+    size = 0
+    for batch in batches(items):
+        trip.append(batch)
+        size += sum(len(item.body) for item in batch)
+        if len(trip) == TRIP or size > TRIP_BYTES:
+            yield trip
+            trip, size = [], 0
+    if trip:
+        yield trip
+
+
+def _flat(items: Sequence[Item]) -> Iterator[str | bytes]:
+    return (value for item in items for value in (item.id, item.record))
 
 
 def names(replies: Iterable[bytes]) -> Iterator[str]:

@@ -74,7 +74,7 @@ class Failed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Lost(Event):
-    """A run lost its lease: its worker is dead or was cut off. `task` is empty where another worker noticed."""
+    """A run lost its lease: its worker is dead or was cut off. Told by the worker that finds it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,32 @@
 -- exchange: hand in outcomes of finished runs, and take up to `want` jobs that are ready
 -- KEYS: ready suspects delayed leases parked body state error done failed cancelled wake paused kinds last control
--- ARGV: worker lease_ms crashes park_ms keep_ms count failed_ms failed_count call want lone deaf sweep ; id generation outcome delay_ms text ...
--- returns: ok, next_due_ms (-1: nothing is known), refused ids, ids of lost runs, jobs as {id, body, generation, attempts, crashes}
+-- ARGV: worker lease_ms crashes deliveries park_ms keep_ms count failed_ms failed_count call want lone deaf sweep skip adopts ; id generation outcome delay_ms text ...
+-- returns: ok, next_due_ms (-1: nothing is known), refused ids, lost runs as {id, kind, outcome, attempts, text}, jobs as {id, body, generation, attempts, crashes}, next skip
 -- uses: record
 --
--- A call that is repeated with the same `call` (its reply was lost) takes nothing again: it is told what it took.
+-- A `call` is a number that grows. One that is repeated (its reply was lost) takes nothing again: it is told what it took;
+-- one that is older comes too late, and nothing is done. `deliveries`: attempts count among the crashes, too.
 -- `lone`: one of the jobs may be a suspect, that is one whose worker died. `deaf`: the worker does not listen to
 -- `wake`, so it is told by `control` when there was less than it wants. `sweep`: look after what is kept, too.
+-- `adopts`: kinds, a line each, of which parked jobs are taken first; 100 are looked at, behind the first `skip`
+-- (-1: none).
 
 local ready, suspects, delayed, leases, parked, body, state, errors, done, failed, cancelled, wake, paused, kinds, last, control = unpack(KEYS)
-local worker, lease, crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local worker, lease, crashes, deliveries = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local keep = {
-  [done] = {tonumber(ARGV[5]), tonumber(ARGV[6])},
-  [failed] = {tonumber(ARGV[7]), tonumber(ARGV[8])},
+  [done] = {tonumber(ARGV[6]), tonumber(ARGV[7])},
+  [failed] = {tonumber(ARGV[8]), tonumber(ARGV[9])},
 }
-local call, want, lone, deaf, sweep = ARGV[9], tonumber(ARGV[10]), ARGV[11] == '1', ARGV[12] == '1', ARGV[13] == '1'
+local call, want, lone = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12] == '1'
+local deaf, sweep, skip, adopts = ARGV[13] == '1', ARGV[14] == '1', tonumber(ARGV[15]), ARGV[16]
 
 keep[cancelled] = keep[done]
 local ended = {[done] = 0, [failed] = 0, [cancelled] = 0}
 local hint, leased, first = false, nil, nil
+
+local function kind_of(id)
+  return string.match(redis.call('HGET', body, id) or '', '^[^\n]*')
+end
 
 local function forget(id)
   add('HDEL', body, id)
@@ -68,7 +76,7 @@ local outcomes = {
     job.attempts = job.attempts - 1
     add('HSET', errors, id, text)
     add('ZADD', parked, now, id)
-    redis.call('HINCRBY', kinds, string.match(redis.call('HGET', body, id) or '', '^[^\n]*'), 1)
+    redis.call('HINCRBY', kinds, kind_of(id), 1)
   end,
 }
 
@@ -79,16 +87,18 @@ end
 local function leave(id, job, outcome, delay, text)
   job.worker = '-'
   add('ZREM', leases, id)
-  outcomes[(job.cancels and outcome ~= 'done') and 'cancel' or outcome](id, job, delay, text)
+  if job.cancels and outcome ~= 'done' then outcome = 'cancel' end
+  outcomes[outcome](id, job, delay, text)
   if not job.gone then add('HSET', state, id, written(job)) end
+  return outcome
 end
 
 local function hand_in()
   local refused, ids = {}, {}
-  for i = 14, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
+  for i = 17, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
   local known = states(ids)
   for n, id in ipairs(ids) do
-    local i, job = 14 + 5 * (n - 1), read(known[n])
+    local i, job = 17 + 5 * (n - 1), read(known[n])
     if job.worker ~= '-' and job.generation == tonumber(ARGV[i + 1]) then
       leave(id, job, ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4])
     else
@@ -105,20 +115,19 @@ local function first_due(place)
 end
 
 local function reclaim()
-  local ids = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST)
+  local ids, lost = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST), {}
   local known = states(ids)
   for n, id in ipairs(ids) do
-    local job = read(known[n])
+    local job, outcome, text = read(known[n]), 'back', 'worker died'
     job.crashes = job.crashes + 1
-    if job.crashes >= crashes then
-      job.attempts = job.attempts - 1
-      leave(id, job, 'fail', 0, 'worker died ' .. job.crashes .. ' times')
-    else
-      leave(id, job, 'back', 0)
+    if job.crashes + (deliveries and job.attempts - 1 or 0) >= crashes then
+      job.attempts, outcome, text = job.attempts - 1, 'fail', 'worker died ' .. job.crashes .. ' times'
     end
+    outcome = leave(id, job, outcome, 0, text)
+    lost[n] = {id, kind_of(id), outcome, job.attempts, text}
   end
   flush()
-  return ids
+  return lost
 end
 
 local function promote()
@@ -139,8 +148,33 @@ local function pop(place, most)
   return ids
 end
 
+-- Parked jobs of kinds that this worker knows. They go to it and to no other one, which might park them again.
+local function adopt()
+  local found, known = {}, {}
+  if skip < 0 or want == 0 then return found end
+  for kind in string.gmatch(adopts, '[^\n]+') do known[kind] = true end
+  local ids = redis.call('ZRANGE', parked, skip, skip + MOST - 1)
+  for _, id in ipairs(ids) do
+    local kind = kind_of(id)
+    if #found == want then break end
+    if known[kind] then
+      found[#found + 1] = id
+      add('ZREM', parked, id)
+      if redis.call('HINCRBY', kinds, kind, -1) <= 0 then redis.call('HDEL', kinds, kind) end
+    else
+      skip = skip + 1
+    end
+  end
+  if #found < want and #ids < MOST then skip = -1 end
+  flush()
+  return found
+end
+
 local function claim()
-  local ids = pop(suspects, lone and math.min(want, 1) or 0)
+  local ids = adopt()
+  if lone and #ids < want then
+    for _, id in ipairs(pop(suspects, 1)) do ids[#ids + 1] = id end
+  end
   for _, id in ipairs(pop(ready, want - #ids)) do ids[#ids + 1] = id end
   local known, taken = states(ids), {}
   for n, id in ipairs(ids) do
@@ -175,49 +209,53 @@ local function trim(place, most)
   flush()
 end
 
-local function unpark()
-  local ids = redis.call('ZRANGEBYSCORE', parked, '-inf', now - tonumber(ARGV[4]), 'LIMIT', 0, MOST)
+local function expire(lost)
+  local ids = redis.call('ZRANGEBYSCORE', parked, '-inf', now - tonumber(ARGV[5]), 'LIMIT', 0, MOST)
   local known = states(ids)
   for n, id in ipairs(ids) do
-    local job, kind = read(known[n]), string.match(redis.call('HGET', body, id) or '', '^[^\n]*')
+    local job, kind = read(known[n]), kind_of(id)
+    local text = 'no worker knew task ' .. kind .. ' in the time that it was parked'
     if redis.call('HINCRBY', kinds, kind, -1) <= 0 then redis.call('HDEL', kinds, kind) end
     add('ZREM', parked, id)
-    fail(id, job, 'no worker knew task ' .. kind .. ' in the time that it was parked')
+    fail(id, job, text)
     if not job.gone then add('HSET', state, id, written(job)) end
+    lost[#lost + 1] = {id, kind, 'expire', job.attempts, text}
   end
   flush()
 end
 
-local function maintain()
-  if sweep then unpark() end
+local function maintain(lost)
+  if sweep then expire(lost) end
   for place, count in pairs(ended) do
     local most = 2 * count + (sweep and MOST or 0)
     if most > 0 then trim(place, most) end
   end
 end
 
--- What was taken by this call, so that it can be told again to a worker whose reply was lost.
-local function remember(taken)
-  local names = {call}
-  for _, job in ipairs(taken) do
-    names[#names + 1] = job[1]
-    names[#names + 1] = job[3]
-  end
-  redis.call('SET', last, table.concat(names, ' '), 'PX', 10 * lease)
+-- What became of this call, so that it can be told again to a worker whose reply was lost.
+local function remember(refused, taken)
+  local words = {call}
+  for _, id in ipairs(refused) do words[#words + 1] = id .. ' -' end
+  for _, job in ipairs(taken) do words[#words + 1] = job[1] .. ' ' .. job[3] end
+  redis.call('SET', last, table.concat(words, ' '), 'PX', 10 * lease)
 end
 
+-- What was refused, and what was taken and is still this worker's; nil if this call has not been carried out.
 local function recall()
-  local known, names = string.match(redis.call('GET', last) or '', '^(%S+)(.*)$')
-  if known ~= call then return nil end
-  local taken = {}
-  for id, generation in string.gmatch(names, ' (%S+) (%d+)') do
+  local known, words = string.match(redis.call('GET', last) or '0', '^(%d+)(.*)$')
+  if tonumber(known) < call then return nil end
+  local refused, taken = {}, {}
+  if tonumber(known) > call then return refused, taken end
+  for id, generation in string.gmatch(words, ' (%S+) (%S+)') do
     local job = read(redis.call('HGET', state, id))
-    if job.worker == worker and job.generation == tonumber(generation) then
+    if generation == '-' then
+      refused[#refused + 1] = id
+    elseif job.worker == worker and job.generation == tonumber(generation) then
       redis.call('ZADD', leases, 'XX', now + lease, id)
       taken[#taken + 1] = {id, '', job.generation, job.attempts, job.crashes}
     end
   end
-  return taken
+  return refused, taken
 end
 
 -- In how many milliseconds a lease ends or a delayed job is due.
@@ -226,13 +264,12 @@ local function next_due(taken)
   return due < math.huge and math.max(0, due - now) or -1
 end
 
--- Whether there is more than was taken: what is ready is taken to the last one when that is less than is wanted.
+-- Whether others would find something: what is ready was taken to the last one if that is less than is wanted.
 local function more_waits(taken)
-  if #taken == want then return redis.call('ZCARD', ready) > 0 or (lone and redis.call('ZCARD', suspects) > 0) end
-  return #taken > 0 and taken[1][5] > 0 and redis.call('ZCARD', suspects) > 0
+  return (#taken == want and redis.call('ZCARD', ready) > 0) or (lone and redis.call('ZCARD', suspects) > 0)
 end
 
-local refused, lost, taken = {}, {}, recall()
+local lost, refused, taken = {}, recall()
 if not taken then
   refused = hand_in()
   leased, first = first_due(leases), first_due(delayed)
@@ -243,8 +280,8 @@ if not taken then
   end
   local pausing = redis.call('EXISTS', paused) == 1
   taken = pausing and {} or claim()
-  maintain()
-  if #taken > 0 or #ARGV > 13 then remember(taken) end
+  maintain(lost)
+  if #taken > 0 or #ARGV > 16 then remember(refused, taken) end
   hint = not pausing and more_waits(taken) or hint
   if hint and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, '1') end
 end
@@ -252,4 +289,4 @@ if deaf and #taken < want and redis.call('LLEN', control) == 0 then
   redis.call('RPUSH', control, 'look')
   redis.call('PEXPIRE', control, 10 * lease)
 end
-return {'ok', #taken < want and next_due(taken) or 0, refused, lost, told(taken)}
+return {'ok', #taken < want and next_due(taken) or 0, refused, lost, told(taken), skip}

@@ -68,6 +68,9 @@ def _read(name: str, silent: float, said: dict[str, Any]) -> WorkerInfo:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    from importlib.metadata import version  # slow to import, and only a worker needs it
+    from importlib import metadata  # slow to import, and only a worker needs it
 
-    return version("sync-kit")
+    try:
+        return metadata.version("sync-kit")
+    except metadata.PackageNotFoundError:  # run from a folder
+        return "unknown"

@@ -12,6 +12,8 @@ from sync_kit.errors import SyncKitError
 from sync_kit.queue import engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sync_kit._io.loops import Loop
     from sync_kit.queue.run import Run
     from sync_kit.queue.source import Source
@@ -25,12 +27,14 @@ LAG = 5.0
 
 
 class Leases:
-    """The leases of one worker in one queue."""
+    """The leases of one worker in one queue. `report` is called, from a thread, when the loop does not run."""
 
-    def __init__(self, source: Source, loop: Loop) -> None:
+    def __init__(self, source: Source, loop: Loop, report: Callable[[], None]) -> None:
+        self._report = report
         self._source = source
         self._loop = loop
         self._runs: dict[tuple[str, int], Run] = {}
+        self._asked = time.monotonic()
         self.every = engine.LEASE / 3
 
     def __repr__(self) -> str:
@@ -41,10 +45,10 @@ class Leases:
         """What runs here, also when its outcome is not stored yet."""
         return list(self._runs.values())
 
-    @property
     def lag(self) -> float:
-        """Seconds since the event loop last ran."""
-        return time.monotonic() - self._loop.beat
+        """The longest time for which the event loop did not run when it had to, since this was asked before."""
+        since, self._asked = self._asked, time.monotonic()
+        return self._loop.lag(since)
 
     def start(self) -> None:
         """Begin to renew. Call on the loop."""
@@ -70,10 +74,11 @@ class Leases:
 
     def renew(self) -> None:
         """Renew every lease whose loop is alive, and stop the runs whose lease is lost or whose job is cancelled."""
-        lag = self.lag
+        lag = time.monotonic() - self._loop.beat
         runs = [run for run in self.runs if lag < (run.timeout or DEAD_LOOP) + engine.LEASE]
         if lag > LAG:
             log.warning("the event loop has not run for %.1f s, with these jobs in flight: %s", lag, self._names())
+            self._report()
         if runs:
             self._renew(runs)
 

@@ -37,8 +37,8 @@ class Line:
     def __init__(self, worker: Worker, source: Source, poll_interval: float, threads: anyio.CapacityLimiter) -> None:
         self.source = source
         self.courier = Courier(source, worker.id, poll_interval, worker.concurrency)
-        self.leases = Leases(source, source.kit.home().loop)
-        self.host = Host(threads, self.courier.hand_in, worker.stuck)
+        self.leases = Leases(source, source.kit.home().loop, self.report)
+        self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends)
         self._worker = worker
         self._began = time.time()
         self._early: deque[tuple[str, int]] = deque(maxlen=MOST_EARLY)
@@ -73,11 +73,18 @@ class Line:
                 kinds = await self.source.kit.driver.run(self._attendance(self._record()))
                 known = sorted(set(kinds) & set(self.source.kinds))
                 if known:
-                    count = await self.source.kit.driver.run(self.source.engine.unpark_flow(known))
-                    log.info("%d parked jobs of queue %r can be run by this worker", count, self.source.name)
+                    log.info("queue %r has parked jobs that this worker can run: %s", self.source.name, known)
+                    self.courier.adopt(known)
             except SyncKitError as error:
                 log.warning("the record of a worker of queue %r could not be written: %s", self.source.name, error)
             await anyio.sleep(ATTEND)
+
+    def report(self) -> None:
+        """Say from a thread that the event loop does not run."""
+        try:
+            self.source.kit.thread_driver.run(self._attendance(self._record()))
+        except SyncKitError as error:
+            log.warning("the record of a worker of queue %r could not be written: %s", self.source.name, error)
 
     async def leave(self) -> None:
         """Take the record away, and pass on a hint that may have got lost with the last read."""
@@ -109,7 +116,7 @@ class Line:
             concurrency=self._worker.concurrency,
             running=[run.claim.id for run in self.leases.runs],
             tasks=sorted(self.source.kinds),
-            lag=round(self.leases.lag, 3),
+            lag=round(self.leases.lag(), 3),
             healthy=self._worker.healthy,
             started_at=self._began,
         )

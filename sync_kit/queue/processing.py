@@ -31,11 +31,11 @@ class Processing(Source):
     def __init__(
         self, queue: Queue[Any], handler: Callable[..., Any], timeout: Seconds | None, backoff: Backoff | None
     ) -> None:
-        super().__init__(queue.name, queue.keep, queue.kit)
+        super().__init__(queue.name, queue.keep, queue._kit)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise ConfigurationError(f"backoff must be a Backoff, as in backoff=Backoff(base=1), not {backoff!r}")
         self.queue = queue
-        self.max_crashes = queue.max_deliveries
+        self.max_deliveries = queue.max_deliveries
         self.observers = queue.observers
         self.handler = handler
         self.is_async = is_async(handler)
@@ -71,8 +71,8 @@ class MessageRun(Run):
         source = self._source
         try:
             data = source.queue.schema.load(self.claim.body)
-        except InvalidPayloadError as error:
-            return await self.failed(error, final=True)
+        except Exception as error:  # a validator of the user's may raise anything
+            return await self.failed(error, final=isinstance(error, InvalidPayloadError))
         arguments = (data, Message(self.claim, data)) if source.takes_message else (data,)
         ended = await self.perform(source.handler, arguments, host, is_async=source.is_async)
         if self.given_up:

@@ -6,7 +6,6 @@ import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sync_kit.errors import InvalidPayloadError
 from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
 from sync_kit.queue.base import BlockingBase, QueueBase
 from sync_kit.queue.consumer import Consumer
@@ -15,6 +14,7 @@ from sync_kit.queue.ids import make_id
 from sync_kit.queue.message import DeadLetter, DeadLetters, Size
 from sync_kit.queue.processing import Processing
 from sync_kit.queue.records import Item, Keep, Outcome
+from sync_kit.queue.run import printable
 from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
 from sync_kit.queue.when import When, read_when
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker
@@ -226,7 +226,7 @@ class Queue(QueueBase, Generic[T]):
         letters.cursor = cursor
         while len(letters) < most:
             entries, letters.cursor = yield from self.desk.page_flow("failed", most - len(letters), letters.cursor)
-            letters += [self._dead_letter(entry) for entry in entries]
+            letters += [self._dead_letter(entry) for entry, _ in entries]
             if letters.cursor is None:
                 break
         return letters
@@ -235,13 +235,13 @@ class Queue(QueueBase, Generic[T]):
         """What becomes of a message that could not be handled. For the rooms of sync_kit itself."""
         pause = seconds("delay", delay)
         if claim.attempts + claim.crashes >= self.max_deliveries:
-            return Outcome(claim.id, claim.generation, "fail", text=error)
-        return Outcome(claim.id, claim.generation, "retry", pause, error)
+            return Outcome(claim.id, claim.generation, "fail", text=printable(error))
+        return Outcome(claim.id, claim.generation, "retry", pause, printable(error))
 
     def _dead_letter(self, entry: Entry) -> DeadLetter:
         try:
             data: Any = self.schema.load(entry.body)
-        except InvalidPayloadError:
+        except Exception:  # a validator of the user's may raise anything
             data = json.loads(entry.body)
         failed_at = datetime.fromtimestamp(entry.finished_ms / 1000, timezone.utc)
         return DeadLetter(entry.id, data, entry.attempts + entry.crashes, entry.error, failed_at)

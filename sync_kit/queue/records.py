@@ -60,6 +60,25 @@ class Claim(NamedTuple):
         return cls(reply[0].decode(), kind.decode(), body, reply[2], reply[3], reply[4])
 
 
+class Lost(NamedTuple):
+    """A run that ended without its worker, or a parked job that nobody came for.
+
+    `outcome` is what became of the job: `back`, `fail`, `cancel`, or `expire` for a parked one that has failed.
+    """
+
+    id: str
+    kind: str
+    outcome: str
+    attempts: int
+    text: str
+
+    @classmethod
+    def read(cls, reply: list[Any]) -> Lost:
+        """From what a script answers."""
+        job, kind, outcome, attempts, text = reply
+        return cls(job.decode(), kind.decode(), outcome.decode(), attempts, text.decode())
+
+
 class Outcome(NamedTuple):
     """How a run ended: `done`, `retry` (after `delay` seconds), `fail`, handed `back` unharmed, or to be `park`ed."""
 
@@ -77,14 +96,16 @@ class Turn:
     Attributes:
         claims: the jobs that were taken.
         refused: ids whose outcome was refused: their lease had been lost.
-        lost: ids whose lease had ended without an outcome; their worker is dead, or cut off.
+        lost: what had lost its worker, or was parked for too long.
         next_due: seconds until something is due, when fewer jobs than wanted were ready; None if nothing is known.
+        skip: how many parked jobs are known not to be adopted; -1 when all were looked at.
     """
 
     claims: list[Claim]
     refused: list[str]
-    lost: list[str]
+    lost: list[Lost]
     next_due: float | None
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import anyio.to_thread
 
+from sync_kit._io.loops import current_task
 from sync_kit.queue.records import Outcome
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ MOST_TEXT = 4000
 MOST_TIMEOUTS = 10
 """A plain function that runs longer than this many timeouts is given up: its thread cannot be ended."""
 
+_CALL = "__call__"
 Reason = Literal["timeout", "lost", "shutdown", "cancelled"]
 
 
@@ -42,11 +44,13 @@ class Host:
         threads: the limit of threads for plain functions.
         hand_in: takes an outcome before the run has ended.
         stuck: the runs whose thread was given up and has not ended.
+        ends: whether the tasks of the worker are being cancelled.
     """
 
     threads: anyio.CapacityLimiter
     hand_in: Callable[[Outcome], None]
     stuck: set[Run]
+    ends: Callable[[], bool]
 
 
 class Run(ABC):
@@ -111,41 +115,62 @@ class Run(ABC):
                         self._scope.deadline = anyio.current_time() + self.timeout
                     await handler(*arguments)
         except asyncio.CancelledError as error:
-            if _worker_is_cancelled():
-                raise
+            if host.ends():
+                return Stopped()
+            _take_back()
             return error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not _is_of_the_handler(error):
+                raise
             return error if self.reason in (None, "timeout") else self._upset(error)
         return self._verdict() if self._scope.cancelled_caught and not self._ran else None
 
     async def _on_thread(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> None:
+        """Call a plain function. What it makes of an `async def` that it wraps is awaited on the loop."""
         if self.timeout is None:
-            await anyio.to_thread.run_sync(handler, *arguments, limiter=host.threads)
-            return
-        async with anyio.create_task_group() as watch:
-            watch.start_soon(self._watch, self.timeout, host)
+            (made,) = await anyio.to_thread.run_sync(_boxed, handler, arguments, limiter=host.threads)
+        else:
+            made = await self._watched(handler, arguments, host, self.timeout)
+        if inspect.isawaitable(made):
+            self._ran = False
+            if self.timeout is not None:
+                self._scope.deadline = anyio.current_time() + self.timeout
+            await made
+
+    async def _watched(
+        self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host, timeout: float
+    ) -> Any:
+        made, watching = None, anyio.CancelScope(shield=True)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, watching, timeout, host)
             try:
-                await anyio.to_thread.run_sync(handler, *arguments, limiter=host.threads)
+                (made,) = await anyio.to_thread.run_sync(_boxed, handler, arguments, limiter=host.threads)
                 self._ran = True  # also when a cancellation that came meanwhile is noticed only now
             except (Exception, SystemExit) as error:  # the task group would wrap it
                 self._raised = error
-            watch.cancel_scope.cancel()
+            watching.cancel()
         host.stuck.discard(self)
         if self._raised is not None:
             raise self._raised
+        return made
 
-    async def _watch(self, timeout: float, host: Host) -> None:
+    async def _watch(self, watching: anyio.CancelScope, timeout: float, host: Host) -> None:
         """A thread cannot be interrupted: say so, and after many timeouts give it up, though not its slot."""
-        await anyio.sleep(timeout)
-        log.warning("%r runs on a thread for more than its timeout of %g s; it cannot be interrupted", self, timeout)
-        await anyio.sleep((MOST_TIMEOUTS - 1) * timeout)
-        error = TimeoutError(f"still running after {MOST_TIMEOUTS} timeouts of {timeout:g} s, on a thread")
-        log.error("%r is given up: %s. Its slot is taken until it ends, and this worker is not healthy", self, error)
-        host.stuck.add(self)
-        outcome = await self.failed(error, final=True)
-        self.given_up = True
-        if outcome is not None:
-            host.hand_in(outcome)
+        with watching:
+            await anyio.sleep(timeout)
+            log.warning(
+                "%r runs on a thread for more than its timeout of %g s; it cannot be interrupted", self, timeout
+            )
+            await anyio.sleep((MOST_TIMEOUTS - 1) * timeout)
+            error = TimeoutError(f"still running after {MOST_TIMEOUTS} timeouts of {timeout:g} s, on a thread")
+            log.error(
+                "%r is given up: %s. Its slot is taken until it ends, and this worker is not healthy", self, error
+            )
+            host.stuck.add(self)
+            outcome = await self.failed(error, final=True)
+            self.given_up = True
+            if outcome is not None:
+                host.hand_in(outcome)
 
     def _verdict(self) -> BaseException:
         if self.reason == "timeout":
@@ -158,17 +183,36 @@ class Run(ABC):
         return Stopped()
 
 
+def _boxed(handler: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any]:
+    """What a handler makes, in a box: trio's threads refuse coroutines, and one that wraps an `async def` makes one."""
+    return (handler(*arguments),)
+
+
 def is_async(handler: Callable[..., Any]) -> bool:
     """Whether a handler is to be awaited; others run on threads."""
-    return inspect.iscoroutinefunction(handler)
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, _CALL, None))
 
 
 def text(error: BaseException) -> str:
     """Type and message of an error."""
-    return "".join(traceback.format_exception_only(type(error), error)).strip()[:MOST_TEXT]
+    return printable("".join(traceback.format_exception_only(type(error), error)).strip())[:MOST_TEXT]
 
 
-def _worker_is_cancelled() -> bool:
-    """Whether a cancellation is meant for the task that the handler runs in, not raised by the handler itself."""
-    task: Any = asyncio.current_task()
-    return not hasattr(task, "cancelling") or task.cancelling() > 0
+def printable(said: str) -> str:
+    """A text that can be encoded, whatever it was."""
+    return said.encode("utf-8", "backslashreplace").decode()
+
+
+def _take_back() -> None:
+    """Undo the cancellation of this task that a handler asked for itself."""
+    task = current_task()
+    while getattr(task, "cancelling", int)():  # before Python 3.11 there is nothing to undo
+        task.uncancel()
+
+
+def _is_of_the_handler(error: BaseException) -> bool:
+    """Whether an error is the handler's: an exception or an exit, or a group of such."""
+    if isinstance(error, (Exception, SystemExit)):
+        return True
+    inner = getattr(error, "exceptions", ())
+    return bool(inner) and all(map(_is_of_the_handler, inner))

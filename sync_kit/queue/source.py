@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Source(QueueBase, ABC):
     """A queue of which a worker of this process can run what it takes: `Jobs`, or a `Queue` with a handler."""
 
-    max_crashes: int | None = None
-    """Runs that lose their worker until a job is failed; the engine's own limit if None."""
+    max_deliveries: int | None = None
+    """Runs after which what lost its worker is failed; if None, the engine counts lost workers only."""
 
     @property
     @abstractmethod

@@ -13,6 +13,8 @@ from sync_kit.options import Seconds, refuse_unknown, seconds, whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LATEST = 7_258_118_400.0
+"""The year 2200, in epoch seconds."""
 HIGHEST = 100
 """Priorities go from minus this to this."""
 
@@ -49,7 +51,9 @@ def read_at(at: object) -> float:
             raise ConfigurationError(
                 f"at={at!r} has no time zone: use an aware datetime, as datetime.now(timezone.utc)"
             )
-        return at.timestamp()
+        return read_at(at.timestamp())
+    if isinstance(at, (int, float)) and LATEST < at < math.inf:
+        raise ConfigurationError(f"at={at!r} is after the year 2200: epoch seconds are meant, not milliseconds")
     if isinstance(at, (bool, timedelta)) or not isinstance(at, (int, float)) or not math.isfinite(at) or at <= 0:
         raise ConfigurationError(
             f"at must be an aware datetime or epoch seconds, not {at!r}; for a time span use delay="

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from sync_kit._io.aio import to_the_end
+from sync_kit._io.loops import current_task, is_cancelled
 from sync_kit.errors import ConfigurationError
 from sync_kit.options import Seconds, refuse_unknown, seconds, whole
 from sync_kit.queue.ids import make_id
@@ -95,6 +98,7 @@ class Worker:
         if self._entered:
             raise ConfigurationError("this worker is running already: make another one")
         self._entered = True
+        self._owner = current_task()
         self._scopes, self._slots = [], 0
         self.id = make_id()  # what its lanes remember in Redis is not of an earlier time
         threads = anyio.CapacityLimiter(self.concurrency)
@@ -111,9 +115,9 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        cancelled = await self._drain(self._drain_timeout if error is None else 0)
         try:
-            with anyio.CancelScope(shield=True):
-                await self._end(drain=error is None)
+            _, again = await to_the_end(self._hand_back)
         finally:
             for line in self._lines:
                 line.leases.stop()
@@ -122,7 +126,19 @@ class Worker:
             self._entered = False
             ended = await _leave(self._tasks, kind, error, trace)
         log.info("worker of %s stopped", self._names())
+        if cancelled or again:
+            raise cancelled or again  # type: ignore[misc]
         return ended
+
+    async def _drain(self, limit: float) -> BaseException | None:
+        """Take no more, and let what runs end; a cancellation ends the wait, and is answered."""
+        self._pool.close()
+        try:
+            with anyio.move_on_after(limit):
+                await self._all_idle.wait()
+        except anyio.get_cancelled_exc_class() as error:
+            return error
+        return None
 
     def _share(self, line: Line) -> Share:
         line_limit = min(self._limits.get(line.source, self.concurrency), self.concurrency)
@@ -146,9 +162,18 @@ class Worker:
 
         async def shielded() -> None:
             with scope:
-                await work()
+                try:
+                    await work()
+                except asyncio.CancelledError as error:
+                    if scope.cancel_called or self._tasks.cancel_scope.cancel_called or is_cancelled(self._owner):
+                        raise
+                    raise RuntimeError("somebody cancelled a task of the worker") from error
 
         self._tasks.start_soon(shielded)
+
+    def ends(self) -> bool:
+        """Whether its tasks are being cancelled: then a cancellation is not a handler's own."""
+        return self._tasks.cancel_scope.cancel_called or is_cancelled(self._owner)
 
     async def _listen(self) -> None:
         """All that reads and reports, until the worker stops."""
@@ -178,16 +203,13 @@ class Worker:
     async def _run(self, line: Line, claim: Claim) -> Outcome | None:
         try:
             run = line.source.open(claim)
-        except (ValueError, KeyError) as error:
+        except Exception as error:
             log.error("job %s has a record that cannot be read: %r", claim.id, error)
             return Outcome(claim.id, claim.generation, "fail", text=f"unreadable record: {error!r}")
         line.hold(run)
         return await run.outcome(line.host)
 
-    async def _end(self, *, drain: bool) -> None:
-        self._pool.close()
-        with anyio.move_on_after(self._drain_timeout if drain else 0):
-            await self._all_idle.wait()
+    async def _hand_back(self) -> None:
         for line in self._lines:
             for run in line.leases.runs:
                 run.stop("shutdown")
@@ -197,11 +219,11 @@ class Worker:
         await self._handed_back()
 
     async def _handed_back(self) -> None:
-        done = [line.courier.done for line in self._lines]
         with anyio.move_on_after(HAND_BACK_LIMIT):
-            for event in done:
-                await event.wait()
-        if not all(event.is_set() for event in done):
+            for line in self._lines:
+                await line.courier.done.wait()
+                await line.courier.carry_rest()
+        if any(line.courier.loaded for line in self._lines):
             log.error("the last outcomes could not be handed in: those jobs run again when their leases end")
             return
         self._listening.cancel()
@@ -213,13 +235,13 @@ class Worker:
         return " and ".join(f"queue {source.name!r}" for source in self._sources)
 
 
-def _refuse_sources(sources: Sequence[object]) -> None:
+def _refuse_sources(sources: Sequence[Source]) -> None:
     if not sources:
         raise ConfigurationError("a worker needs a queue: Worker(jobs)")
     for source in sources:
         if not isinstance(source, Source):
             raise ConfigurationError(f"a worker takes Jobs and queue.processing(...), not {source!r}")
-    if len(set(sources)) < len(sources):
+    if len({(id(source._kit), source.space, source.name) for source in sources}) < len(sources):
         raise ConfigurationError("a worker was given the same queue twice")
 
 

@@ -75,7 +75,24 @@ async def test_a_run_whose_worker_died(kit, jobs, told, client, namespace):
     client.zadd(f"{namespace}:q:{{notes}}:leases", {receipt.id: 1}, xx=True)
     async with jobs.worker(poll_interval=0.05):
         await status(jobs, receipt.id, "completed")
-    assert Lost("notes", receipt.id, "") in told
+    assert Lost("notes", receipt.id, "write") in told
+
+
+async def test_a_job_whose_workers_all_died(kit, jobs, told, client, namespace, caplog):
+    @jobs.task(schema=Note)
+    async def write(note: Note) -> None: ...
+
+    receipt = await write.send(text="a")
+    dead = Hands(kit, "notes")
+    for _ in range(3):
+        await anyio.to_thread.run_sync(lambda: dead.exchange(want=1, worker="dead"))
+        client.zadd(f"{namespace}:q:{{notes}}:leases", {receipt.id: 1}, xx=True)
+    async with jobs.worker(poll_interval=0.05):
+        await status(jobs, receipt.id, "failed")
+        await until(lambda: _has(told, Failed))
+    (failed,) = [event for event in told if isinstance(event, Failed)]
+    assert (failed.task, failed.error) == ("write", "worker died 3 times")
+    assert "worker died 3 times, it has failed" in caplog.text
 
 
 async def test_an_observer_that_raises_changes_nothing(jobs, told, caplog):

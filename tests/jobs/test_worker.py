@@ -288,7 +288,7 @@ async def test_an_error_of_the_owner_comes_out_as_itself(jobs):
 
 
 async def test_a_worker_that_breaks_ends_its_owners_block(jobs, monkeypatch):
-    monkeypatch.setattr(jobs, "open", None)
+    monkeypatch.setattr("sync_kit.queue.line.Line.hold", None)
 
     @jobs.task(schema=Note)
     async def write(note: Note) -> None: ...

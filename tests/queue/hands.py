@@ -33,14 +33,14 @@ class Hands:
         self,
         *outcomes: Outcome,
         want: int = 0,
-        call: str | None = None,
+        call: int | None = None,
         keep: Keep = KEEP,
         worker: str = "w",
         **how: Any,
     ) -> Turn:
-        self._calls += 1
+        self._calls = max(self._calls + 1, call or 0)
         lane = Lane(self.layout, worker, 0, keep)
-        flow = self.engine.exchange_flow(lane, call or f"call{self._calls}", outcomes, want, **how)
+        flow = self.engine.exchange_flow(lane, call or self._calls, outcomes, want, **how)
         turn: Turn = self.run(flow)
         return turn
 

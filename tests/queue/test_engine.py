@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sync_kit.queue.engine import BATCH, MAX_CRASHES
+from sync_kit.queue.engine import BATCH, MAX_CRASHES, Lane
 from sync_kit.queue.records import Item, Keep, Outcome
 from tests.queue.hands import expire
 
@@ -33,29 +33,85 @@ def test_no_more_is_taken_than_wanted(hands):
 
 def test_a_repeated_exchange_takes_nothing_again(hands):
     hands.send(*"abcd")
-    first = hands.exchange(want=2, call="same")
-    again = hands.exchange(want=2, call="same")
+    first = hands.exchange(want=2, call=7)
+    again = hands.exchange(want=2, call=7)
     assert again.claims == first.claims
     assert [claim.id for claim in hands.exchange(want=9).claims] == ["c", "d"]
 
 
 def test_a_repeated_exchange_is_not_given_what_another_worker_took_over(hands, client):
     hands.send(*"abc")
-    hands.exchange(want=3, call="same")
+    hands.exchange(want=3, call=7)
     for name in "ab":
         expire(hands, client, name)
     taken = {claim.id: claim for claim in hands.exchange(want=2, worker="other").claims}
     assert taken.keys() == {"a"}, "one that lost its worker at a time"
     hands.exchange(Outcome("a", taken["a"].generation, "done"), worker="other")
-    assert [claim.id for claim in hands.exchange(want=3, call="same").claims] == ["c"]
+    assert [claim.id for claim in hands.exchange(want=3, call=7).claims] == ["c"]
+
+
+def test_an_older_exchange_that_comes_late_does_nothing(hands):
+    hands.send(*"abc")
+    (claim,) = hands.exchange(want=1, call=5).claims
+    assert hands.take(call=6) == ["b"]
+    late = hands.exchange(Outcome("a", claim.generation, "done"), want=1, call=5)
+    assert (late.claims, late.refused, late.lost) == ([], [], [])
+    assert (hands.status("a"), hands.status("c")) == ("active", "waiting")
+
+
+def test_a_repeated_exchange_says_again_what_it_refused(hands):
+    hands.send("a")
+    hands.exchange(want=1)
+    for _ in range(2):
+        assert hands.exchange(Outcome("a", 99, "done"), call=9).refused == ["a"]
+
+
+def test_what_a_dead_worker_had_is_told_with_what_becomes_of_it(hands, client):
+    hands.send("a", kind="mail")
+    for _ in range(MAX_CRASHES):
+        hands.exchange(want=1)
+        expire(hands, client, "a")
+        (lost,) = hands.exchange().lost
+        told = (lost.outcome, lost.text)
+        assert (lost.id, lost.kind) == ("a", "mail")
+        assert told == (("fail", "worker died 3 times") if hands.status("a") == "failed" else ("back", "worker died"))
+    assert hands.status("a") == "failed"
+
+
+def test_parked_jobs_are_adopted_by_those_that_know_them_and_by_no_other(hands):
+    hands.send(*[f"x{number:03}" for number in range(150)], kind="unknown")
+    hands.send("a", "b", kind="known")
+    for _ in range(2):
+        claims = hands.exchange(want=100).claims
+        hands.exchange(*[Outcome(claim.id, claim.generation, "park", 0, "?") for claim in claims])
+    assert hands.take(9) == []
+    first = hands.exchange(want=9, skip=0, adopts="known\nother")
+    assert (first.claims, first.skip) == ([], 100), "a hundred are looked at"
+    second = hands.exchange(want=1, skip=first.skip, adopts="known")
+    assert [claim.id for claim in second.claims] == ["a"]
+    third = hands.exchange(want=1, skip=second.skip, adopts="known")
+    assert ([claim.id for claim in third.claims], third.claims[0].attempts) == (["b"], 1)
+    assert hands.exchange(want=1, skip=third.skip, adopts="known").skip == -1
+
+
+def test_a_message_is_given_up_after_so_many_deliveries_lost_ones_included(kit, hands, client):
+    lane = Lane(hands.layout, "w2", 0, Keep(), max_deliveries=3)
+    hands.send("a")
+    for call in (1, 3):
+        (claim,) = hands.run(hands.engine.exchange_flow(lane, call, [], 1)).claims
+        hands.run(hands.engine.exchange_flow(lane, call + 1, [Outcome("a", claim.generation, "retry")], 0))
+    hands.run(hands.engine.exchange_flow(lane, 5, [], 1))
+    expire(hands, client, "a")
+    hands.run(hands.engine.exchange_flow(lane, 6, [], 1))
+    assert hands.status("a") == "failed"
 
 
 def test_a_repeated_exchange_does_not_refuse_its_own_outcome(hands):
     hands.send("a")
     (claim,) = hands.exchange(want=1).claims
     done = Outcome("a", claim.generation, "done")
-    assert hands.exchange(done, call="same").refused == []
-    assert hands.exchange(done, call="same").refused == []
+    assert hands.exchange(done, call=7).refused == []
+    assert hands.exchange(done, call=7).refused == []
     assert hands.status("a") == "completed"
 
 

@@ -80,6 +80,13 @@ class Model(RuleBasedStateMachine):
         self.stale.append(claim)
         return self.jobs[claim.id]
 
+    def begin(self, claim: Claim) -> None:
+        job = self.jobs[claim.id]
+        job.where, job.attempts, job.generation = "active", job.attempts + 1, job.generation + 1
+        assert (claim.attempts, claim.crashes, claim.generation) == (job.attempts, job.crashes, job.generation)
+        assert (claim.kind, claim.body) == (job.kind, job.name.encode())
+        self.held[claim.id] = claim
+
     # the steps
 
     @rule(delayed=st.booleans(), priority=st.sampled_from([0, 0, 7, -7]), kind=st.sampled_from(KINDS))
@@ -96,11 +103,8 @@ class Model(RuleBasedStateMachine):
         expected = (suspects + self.waiting(suspects=False))[: 0 if self.paused else want]
         claims = self.hands.exchange(want=want, lone=lone).claims
         assert [claim.id for claim in claims] == [job.name for job in expected]
-        for claim, job in zip(claims, expected, strict=True):
-            job.where, job.attempts, job.generation = "active", job.attempts + 1, job.generation + 1
-            assert (claim.attempts, claim.crashes, claim.generation) == (job.attempts, job.crashes, job.generation)
-            assert (claim.kind, claim.body) == (job.kind, job.name.encode())
-            self.held[claim.id] = claim
+        for claim in claims:
+            self.begin(claim)
 
     @rule(data=st.data(), word=st.sampled_from(["done", "fail", "retry", "back", "park"]), later=st.booleans())
     def hand_in(self, data: st.DataObject, word: Any, later: bool) -> None:
@@ -142,11 +146,13 @@ class Model(RuleBasedStateMachine):
         assert self.hands.renew(*runs, *gone) == told
 
     @rule(kind=st.sampled_from(KINDS))
-    def unpark(self, kind: str) -> None:
-        parked = [job for job in self.jobs.values() if job.where == "parked" and job.kind == kind]
-        assert self.hands.run(self.hands.engine.unpark_flow([kind])) == len(parked)
-        for job in parked:
-            self.wait(job, front=True)
+    def adopt(self, kind: str) -> None:
+        parked = {job.name for job in self.jobs.values() if job.where == "parked" and job.kind == kind}
+        claims = self.hands.exchange(want=min(len(parked), 1), skip=0, adopts=kind).claims
+        assert len(claims) == min(len(parked), 0 if self.paused else 1)
+        for claim in claims:
+            assert claim.id in parked
+            self.begin(claim)
 
     @rule(data=st.data())
     def no_worker_knows_it(self, data: st.DataObject) -> None:
@@ -195,7 +201,8 @@ class Model(RuleBasedStateMachine):
         claim = self.held[data.draw(st.sampled_from(sorted(self.held)))]
         job = self.let_go(claim)
         expire(self.hands, self.client, claim.id)
-        assert self.hands.exchange().lost == [claim.id]
+        (lost,) = self.hands.exchange().lost
+        assert (lost.id, lost.kind) == (claim.id, job.kind)
         job.attempts, job.crashes = job.attempts - 1, job.crashes + 1
         if job.cancels:
             self.end(job, "cancelled")
@@ -248,7 +255,7 @@ class Model(RuleBasedStateMachine):
         cursor = None
         while True:
             entries, cursor = self.hands.run(self.hands.desk.page_flow("waiting", 2, cursor))
-            listed += [entry.id for entry in entries]
+            listed += [entry.id for entry, _ in entries]
             if cursor is None:
                 break
         assert listed == [job.name for job in (*self.waiting(suspects=True), *self.waiting(suspects=False))]
