@@ -262,20 +262,20 @@ async def _leave(
     error: BaseException | None,
     trace: TracebackType | None,
 ) -> bool | None:
-    """Leave the task group; a single error comes out as itself rather than as a group."""
+    """Leave the task group; a single error, also of several tasks, comes out as itself rather than as a group."""
     try:
         return await tasks.__aexit__(kind, error, trace)
     except BaseException as raised:
-        alone = raised
-        while len(inner := _inner(alone)) == 1:
-            alone = inner[0]
-        if alone is raised:
+        errors = _leaves(raised)
+        if errors == [raised] or len({repr(each) for each in errors}) > 1:
             raise
-        raise alone from None
+        raise errors[0] from None
 
 
-def _inner(error: BaseException) -> Sequence[BaseException]:
-    return getattr(error, "exceptions", ())  # Python 3.10 has no exception groups of its own
+def _leaves(error: BaseException) -> list[BaseException]:
+    """What is in a group, and in groups within it. (Python 3.10 has no exception groups of its own.)"""
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    return [leaf for each in inner for leaf in _leaves(each)] or [error]
 
 
 async def run_worker(worker: Worker, *, handle_signals: bool) -> None:
