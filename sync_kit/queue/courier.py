@@ -48,10 +48,10 @@ _THEN = {"back": "it runs again", "fail": "it has failed", "cancel": "it is canc
 class Courier:
     """Hands in outcomes and fetches jobs for the slots that the pool gave it.
 
-    An exchange takes what there is and leaves at once when fewer than two are under way. When more than half of the
-    slots are done at a time, it takes one half: the jobs of one run while Redis is busy with the other. A third
-    exchange leaves `PACE` after the one before, so a slow network delays nothing by more than itself. Redis trouble
-    is survived for ever: an exchange is repeated under the same number, which is safe.
+    An exchange takes what there is and leaves at once when none is under way. When half of the slots or more are done
+    at a time it takes one half, and the other half leaves with the next one: the jobs of one run while Redis is busy
+    with the other. Any further exchange leaves `PACE` after the one before, so a slow network delays nothing by more
+    than itself. Redis trouble is survived for ever: an exchange is repeated under the same number, which is safe.
 
     Attributes:
         empty: the last exchange found less than was wanted, and the worker waits for a hint since then.
@@ -165,7 +165,7 @@ class Courier:
             self._work = anyio.Event()
         if self._outcomes:
             await anyio.lowlevel.checkpoint()  # what else ends in this turn of the loop leaves with it
-        if self._under_way > 1:
+        if self._under_way > (1 if len(self._outcomes) >= self._most else 0):
             with anyio.move_on_after(max(0.0, self._left + PACE - time.monotonic())):
                 await self._quiet.wait()
         return True
