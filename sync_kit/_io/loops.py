@@ -43,7 +43,8 @@ def current_task() -> Any:
 
 def is_cancelled(task: Any) -> bool:
     """Whether somebody cancelled a task of asyncio, as an event loop does at its end; not known before Python 3.11."""
-    return isinstance(task, asyncio.Task) and hasattr(task, "cancelling") and (task.cancelling() > 0 or task.done())
+    cancelling: Any = getattr(task, "cancelling", None)
+    return cancelling is not None and (cancelling() > 0 or task.done())
 
 
 def _nothing() -> None:

@@ -59,8 +59,8 @@ class Policy:
         try:
             with anyio.fail_after(HOOK_LIMIT):
                 await _call(hook, (job, *error))
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled(current_task()):
+        except (Exception, SystemExit, asyncio.CancelledError) as raised:
+            if isinstance(raised, asyncio.CancelledError) and is_cancelled(current_task()):
                 raise
             log.exception("%s of job %s failed; its outcome stays as it is", moment, job.id)
 
