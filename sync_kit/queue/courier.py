@@ -205,12 +205,20 @@ class Courier:
     def _share(self, turn: Turn, slots: list[Slot], *, lone: bool, deaf: bool) -> None:
         """Hand out what came; the other slots may find work elsewhere."""
         given = self._give(turn.claims, slots)
-        if lone and not any(slot.lone for slot in given):
-            self._pool.lone_is_free = True
+        if lone:
+            self._mark(turn.claims, given)
         if len(given) < len(slots):
             self._pause = self._poll_interval if turn.next_due is None else min(turn.next_due, self._poll_interval)
             self.empty = self._skip < 0 and (deaf or not self._deaf)
             self._pool.give_back(slots[len(given) :])
+
+    def _mark(self, claims: list[Claim], slots: list[Slot]) -> None:
+        """The first suspect keeps others from being taken until it has ended."""
+        suspect = next((slot for claim, slot in zip(claims, slots, strict=False) if claim.crashes), None)
+        if suspect is None:
+            self._pool.lone_is_free = True
+        else:
+            suspect.lone = True
 
     def _is_to_sweep(self) -> bool:
         due = self._left - self._swept > SWEEP
