@@ -67,8 +67,14 @@ def label(name: str, value: object) -> str:
     """Read the name of a limiter, mutex, queue or task. Raises `ConfigurationError` when empty or not a str."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name} must be a non-empty str, not {shown(value)}")
+    return value
+
+
+def name_sent(name: str, value: object) -> str:
+    """Read a name or an id that is sent as it is. Raises `ConfigurationError` also when it cannot be encoded."""
+    read = label(name, value)
     try:
-        value.encode()
+        read.encode()
     except UnicodeEncodeError:
         raise ConfigurationError(f"{name} must be a text that can be encoded, not {shown(value)}") from None
-    return value
+    return read

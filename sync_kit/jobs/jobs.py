@@ -11,7 +11,7 @@ from sync_kit.jobs.job import Counts, Job, JobList, Status, seen
 from sync_kit.jobs.policy import Moment, read_policy
 from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
-from sync_kit.options import Seconds, choice, label, refuse_unknown, seconds, whole
+from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.engine import BATCH
 from sync_kit.queue.records import Keep
 from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
@@ -295,7 +295,7 @@ class Jobs(Source):
 
     def get_flow(self, job_id: str) -> Flow[Job | None]:
         """The flow of `get`."""
-        found = yield from self.desk.look_flow([label("a job id", job_id)])
+        found = yield from self.desk.look_flow([name_sent("a job id", job_id)])
         return seen(found[0], self.tasks) if found else None
 
     def list_flow(
@@ -322,15 +322,15 @@ class Jobs(Source):
 
     def cancel_flow(self, job_id: str) -> Flow[bool]:
         """The flow of `cancel`."""
-        return self.desk.cancel_flow(label("a job id", job_id))
+        return self.desk.cancel_flow(name_sent("a job id", job_id))
 
     def retry_flow(self, job_id: str) -> Flow[int]:
         """The flow of `retry`."""
-        return self.desk.retry_flow([label("a job id", job_id)])
+        return self.desk.retry_flow([name_sent("a job id", job_id)])
 
     def delete_flow(self, job_id: str) -> Flow[int]:
         """The flow of `delete`."""
-        return self.desk.delete_flow([label("a job id", job_id)])
+        return self.desk.delete_flow([name_sent("a job id", job_id)])
 
     def counts_flow(self) -> Flow[Counts]:
         """The flow of `counts`."""
@@ -355,7 +355,7 @@ def _title(name: str | None, handler: Callable[..., Any]) -> str:
     given = getattr(handler, "__name__", None) if name is None else name
     if given is None:
         raise ConfigurationError(f"{handler!r} has no name of its own: give it a name=")
-    title = label("the name of a task", given)
+    title = name_sent("the name of a task", given)
     if title.splitlines() != [title]:
         raise ConfigurationError(f"the name of a task must be one line, not {title!r}")
     return title

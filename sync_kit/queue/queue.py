@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
+from sync_kit.options import Seconds, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.base import BlockingBase, QueueBase
 from sync_kit.queue.consumer import Consumer
 from sync_kit.queue.engine import LEASE
@@ -198,7 +198,7 @@ class Queue(QueueBase, Generic[T]):
 
     async def retry(self, message_id: str) -> bool:
         """Deliver a dead letter again, as if it were new; False if there is none of this id."""
-        return await self.kit.driver.run(self.desk.retry_flow([label("a message id", message_id)])) == 1
+        return await self.kit.driver.run(self.desk.retry_flow([name_sent("a message id", message_id)])) == 1
 
     async def retry_failed(self) -> int:
         """Deliver all dead letters of now again; returns how many there were."""
@@ -206,7 +206,7 @@ class Queue(QueueBase, Generic[T]):
 
     async def delete(self, message_id: str) -> bool:
         """Forget a dead letter; False if there is none of this id."""
-        return await self.kit.driver.run(self.desk.delete_flow([label("a message id", message_id)])) == 1
+        return await self.kit.driver.run(self.desk.delete_flow([name_sent("a message id", message_id)])) == 1
 
     def send_flow(self, payloads: Iterable[T], when: When) -> Flow[list[str]]:
         """The flow of `send` and `send_many`."""
@@ -280,7 +280,7 @@ class BlockingQueue(BlockingBase, Generic[T]):
 
     def retry(self, message_id: str) -> bool:
         """See `Queue.retry`."""
-        flow = self._source.desk.retry_flow([label("a message id", message_id)])
+        flow = self._source.desk.retry_flow([name_sent("a message id", message_id)])
         return self._source.run_blocking(flow, "retry(...)") == 1
 
     def retry_failed(self) -> int:
@@ -289,5 +289,5 @@ class BlockingQueue(BlockingBase, Generic[T]):
 
     def delete(self, message_id: str) -> bool:
         """See `Queue.delete`."""
-        flow = self._source.desk.delete_flow([label("a message id", message_id)])
+        flow = self._source.desk.delete_flow([name_sent("a message id", message_id)])
         return self._source.run_blocking(flow, "delete(...)") == 1
