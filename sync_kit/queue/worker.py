@@ -35,6 +35,8 @@ log = logging.getLogger("sync_kit")
 HAND_BACK_LIMIT = 5.0
 POLL_INTERVAL = 2.5
 DRAIN_TIMEOUT = 20.0
+TELLS = hasattr(asyncio.Task, "cancelling")
+"""Whether a task says that it was cancelled from outside: before Python 3.11 it does not."""
 OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "weights", "limits", "strict")
 
 
@@ -165,7 +167,7 @@ class Worker:
                 try:
                     await work()
                 except asyncio.CancelledError as error:
-                    if scope.cancel_called or self._tasks.cancel_scope.cancel_called or is_cancelled(self._owner):
+                    if scope.cancel_called or self.ends() or not TELLS:
                         raise
                     raise RuntimeError("somebody cancelled a task of the worker") from error
 
