@@ -22,7 +22,7 @@ log = logging.getLogger("sync_kit")
 
 
 class JobRun(Run):
-    """A claimed job while it runs here. Raises `ValueError` or `KeyError` when its record cannot be read."""
+    """A claimed job while it runs here. Making one fails when its record cannot be read."""
 
     def __init__(self, claim: Claim, tasks: Mapping[str, Task[Any, Any]]) -> None:
         self.header, self._payload = split(claim.body)

@@ -37,8 +37,6 @@ GONE = 45.0
 """Seconds after its last sign of life in which a worker is still listed."""
 HINT = b"1"
 """What is in the list on which idle workers wait."""
-LOOK = b"look"
-"""What a worker is told that does not wait for a hint, when there is less to do than it wants."""
 
 
 class Layout:

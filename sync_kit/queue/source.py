@@ -27,4 +27,4 @@ class Source(QueueBase, ABC):
 
     @abstractmethod
     def open(self, claim: Claim) -> Run:
-        """Make the run of what was claimed. Raises `ValueError` or `KeyError` when it cannot be read."""
+        """Make the run of what was claimed. Whatever it raises fails the job: its record cannot be read."""

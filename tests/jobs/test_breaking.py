@@ -198,15 +198,19 @@ async def test_a_cancelled_plain_function_is_still_watched(jobs):
         go.set()
 
 
-async def test_a_worker_stops_while_redis_is_away(own_server):
+async def test_a_worker_stops_while_redis_is_away(own_server, caplog):
     own = own_server()
     async with SyncKit(own.url) as kit:
         jobs = Jobs("notes", kit=kit)
         began = elapsed()
         async with jobs.worker(drain_timeout=1):
             await anyio.to_thread.run_sync(own.stop)
-            await anyio.sleep(1.5)
+            await until(lambda: _said(caplog, "exchanging jobs failed"))
     assert elapsed() - began < 15
+
+
+async def _said(caplog, text):
+    return text in caplog.text
 
 
 async def test_a_worker_that_is_cancelled_stops_while_redis_is_away(own_server):
