@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sync_kit._io.flow import Flow
     from sync_kit._io.loops import Loop
-    from sync_kit.mutex.inbox import Seat
+    from sync_kit.inbox import Seat
     from sync_kit.mutex.renewal import LeaseRenewal
     from sync_kit.mutex.site import Site
 

@@ -17,8 +17,8 @@ import anyio.lowlevel
 import pytest
 
 from sync_kit import LockError, Mutex, SyncKit, Unavailable
+from sync_kit.inbox import Seat
 from sync_kit.mutex.grant import BEAT
-from sync_kit.mutex.inbox import Seat
 from tests.io.tools import connections, named, run_program
 from tests.mutex.tools import always, eventually, locks
 from tests.support.chaos import cancel_points
