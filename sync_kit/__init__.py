@@ -2,7 +2,9 @@
 
 from sync_kit.errors import (
     ConfigurationError,
+    DuplicateJobError,
     InvalidPayloadError,
+    JobError,
     LockError,
     LockLostError,
     RateLimitError,
@@ -11,7 +13,7 @@ from sync_kit.errors import (
     Unavailable,
     UnknownTaskError,
 )
-from sync_kit.jobs import Backoff, Counts, Job, Jobs, Receipt, Retry, Task
+from sync_kit.jobs import Backoff, Counts, Job, JobLogFilter, Jobs, Progress, Receipt, Retry, Task, current_job
 from sync_kit.kit import SyncKit, configure
 from sync_kit.mutex import BlockingLease, Holder, Lease, Mutex, Semaphore
 from sync_kit.queue import Message, Queue, Worker, WorkerInfo
@@ -23,15 +25,19 @@ __all__ = [
     "ConfigurationError",
     "Counts",
     "Decision",
+    "DuplicateJobError",
     "Holder",
     "InvalidPayloadError",
     "Job",
+    "JobError",
+    "JobLogFilter",
     "Jobs",
     "Lease",
     "LockError",
     "LockLostError",
     "Message",
     "Mutex",
+    "Progress",
     "Queue",
     "RateLimitError",
     "RateLimiter",
@@ -47,4 +53,5 @@ __all__ = [
     "Worker",
     "WorkerInfo",
     "configure",
+    "current_job",
 ]

@@ -6,15 +6,18 @@ to which key or setting, and what to do about it. Anything else that escapes is 
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ConfigurationError",
+    "DuplicateJobError",
     "InvalidPayloadError",
+    "JobError",
     "LockError",
     "LockLostError",
     "RateLimitError",
@@ -163,4 +166,53 @@ class InvalidPayloadError(SyncKitError):
 
 
 class UnknownTaskError(SyncKitError):
-    """A job names a task that this process has not registered."""
+    """There is no task of this name among those that this process has registered."""
+
+    def __init__(self, queue: str, name: str, known: Iterable[str]) -> None:
+        close = difflib.get_close_matches(name, tasks := [*known], n=1)
+        advice = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, tasks)) or 'none'}"
+        super().__init__(f"queue {queue!r} has no task {_short(name)}: {advice}")
+
+
+class DuplicateJobError(SyncKitError):
+    """Another job with this unique key has not ended yet; only raised where `on_duplicate="raise"`.
+
+    Attributes:
+        key: the unique key.
+        job_id: the job that has it.
+    """
+
+    def __init__(self, task: str, key: str, job_id: str) -> None:
+        self.key = key
+        self.job_id = job_id
+        super().__init__(
+            f"task {task!r} has a job with the key {_short(key)} already, {job_id}: wait until it has ended, "
+            'or take on_duplicate="return" or "replace"'
+        )
+
+
+class JobError(SyncKitError):
+    """A job whose result was waited for has none.
+
+    Attributes:
+        job_id: its id.
+        status: "failed", "cancelled", "unknown" (it is not kept any longer, or never was), or "completed" when its
+            result could not be stored or is not kept any longer.
+        error: type and message of the exception that it ended with, as text; empty if there is none.
+        traceback: where that was raised, as text; empty if that is not known.
+    """
+
+    def __init__(self, job_id: str, status: str, error: str, traceback: str = "") -> None:
+        self.job_id = job_id
+        self.status = status
+        self.error = error
+        self.traceback = traceback
+        super().__init__(f"job {job_id} {_ENDS.get(status, f'is {status}')}{f': {error}' if error else ''}")
+
+
+_ENDS = {
+    "failed": "has failed",
+    "cancelled": "was cancelled",
+    "completed": "has ended, without a result",
+    "unknown": "is not known: it never was sent, or is not kept any longer",
+}

@@ -69,6 +69,11 @@ class Seat:
             self._loop.unwatch(self)
 
     @property
+    def inbox_key(self) -> str:
+        """The list in Redis where it is called."""
+        return self._inbox.key
+
+    @property
     def alive(self) -> bool:
         """Whether the waiter could come if it was called: the loop of a task on trio must still run."""
         return self._loop is None or time.monotonic() - self._loop.beat < 2 * BEAT

@@ -56,6 +56,13 @@ def whole(name: str, value: object, *, least: int = 0, most: int = 2**31 - 1) ->
     return value
 
 
+def number(name: str, value: object, least: float, most: float) -> float:
+    """Read a number within bounds. Raises `ConfigurationError` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ConfigurationError(f"{name} must be a number from {least:g} to {most:g}, not {shown(value)}")
+    return float(value)
+
+
 def choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     """Read one of some words. Raises `ConfigurationError` for any other."""
     if value not in choices:

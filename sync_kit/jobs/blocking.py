@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sync_kit.jobs.results import wait_for_result_blocking
 from sync_kit.queue.base import BlockingBase
 
 if TYPE_CHECKING:
     from sync_kit.jobs.job import Counts, Job, JobList, Status
     from sync_kit.jobs.jobs import Jobs
+    from sync_kit.options import Seconds
 
 
 class BlockingJobs(BlockingBase):
@@ -19,6 +21,10 @@ class BlockingJobs(BlockingBase):
     def get(self, job_id: str) -> Job | None:
         """See `Jobs.get`."""
         return self._source.run_blocking(self._source.get_flow(job_id), "get(...)")
+
+    def result(self, job_id: str, timeout: Seconds | None = None) -> Any:
+        """See `Jobs.result`."""
+        return wait_for_result_blocking(self._source, job_id, timeout)
 
     def list(
         self,

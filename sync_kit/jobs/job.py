@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import anyio.lowlevel
+
+from sync_kit.errors import ConfigurationError
+from sync_kit.jobs.header import Header, split
+from sync_kit.jobs.results import seen_result
+from sync_kit.jobs.versions import read_kind
+from sync_kit.options import number
 from sync_kit.queue.ids import made_at
 
 if TYPE_CHECKING:
@@ -17,19 +23,29 @@ if TYPE_CHECKING:
     from sync_kit.queue import Claim, Entry
 
 Status = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled", "parked"]
+MOST_TEXT = 200
+MASK = "**********"
+"""What is shown for a payload with secrets when its task is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """The answer to a `send`: the job is accepted and will run.
+class Progress:
+    """How far a job is.
 
     Attributes:
-        id: the job's id, a UUID version 7.
-        task: the name of its task.
+        fraction: from 0 to 1.
+        text: what is being done.
     """
 
-    id: str
-    task: str
+    fraction: float
+    text: str = ""
+
+
+class Reporter(Protocol):
+    """Takes what a running job says of itself."""
+
+    def progress(self, progress: Progress, /) -> None: ...
+    def line(self, line: str, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,12 @@ class Job:
         error: type and message of the last error, or None.
         priority: those of higher priority run first.
         tag: a word of the sender's, to find it by.
+        key: its unique key, if it has one.
+        headers: what its sender's context said, see `Jobs.carry`.
+        traceback: where the last error was raised, as text.
+        result: what its handler made, as plain JSON values, while that is kept.
+        reported: the last progress that its handler told.
+        logs: the last lines of its log.
     """
 
     id: str
@@ -100,44 +122,71 @@ class Job:
     error: str | None
     priority: int
     tag: str | None
+    key: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    traceback: str | None = None
+    result: Any = None
+    reported: Progress | None = None
+    logs: tuple[str, ...] = ()
+    _reporter: Reporter | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def blocking(self) -> BlockingJob:
+        """The same verbs for a plain function."""
+        return BlockingJob(self)
+
+    async def progress(self, fraction: float, text: str = "") -> None:
+        """Tell how far the running job is: `job.reported` says it to whoever asks for the job.
+
+        It leaves within 0.2 s, and of several only the newest; what is lost to an outage is logged.
+
+        Args:
+            fraction: from 0 to 1.
+            text: what is being done, 200 characters at most.
+
+        Raises:
+            ConfigurationError: this job does not run here.
+        """
+        self.blocking.progress(fraction, text)
+        await anyio.lowlevel.checkpoint()
+
+    def log(self, line: str) -> None:
+        """Add a line to the log of the running job: `job.logs` has the last 16 KiB. Leaves when `progress` does.
+
+        Raises:
+            ConfigurationError: this job does not run here.
+        """
+        self._running("log").line(str(line))
+
+    def _running(self, verb: str) -> Reporter:
+        if self._reporter is None:
+            raise ConfigurationError(
+                f"job {self.id} does not run here: {verb}() is for the job that a handler is given"
+            )
+        return self._reporter
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The part of a job's record that is ours: a line of JSON before the payload."""
+class BlockingJob:
+    """The verbs of a running job, without await."""
 
-    retries: int
-    timeout: float | None
-    priority: int = 0
-    tag: str | None = None
+    def __init__(self, job: Job) -> None:
+        self._job = job
 
-    def encode(self) -> bytes:
-        """The line, line break included."""
-        named: dict[str, Any] = {"retries": self.retries, "timeout": self.timeout}
-        if self.priority:
-            named["priority"] = self.priority
-        if self.tag is not None:
-            named["tag"] = self.tag
-        return json.dumps(named, separators=(",", ":")).encode() + b"\n"
+    def progress(self, fraction: float, text: str = "") -> None:
+        """See `Job.progress`."""
+        reporter = self._job._running("progress")
+        reporter.progress(Progress(number("fraction", fraction, 0, 1), str(text)[:MOST_TEXT]))
+
+    def log(self, line: str) -> None:
+        """See `Job.log`."""
+        self._job.log(line)
 
 
-@lru_cache(maxsize=1024)
-def _header(line: bytes) -> Header:
-    named = json.loads(line)
-    return Header(**{name: named[name] for name in Header.__slots__ if name in named})  # a newer sender may say more
-
-
-def split(body: bytes) -> tuple[Header, bytes]:
-    """The header and the payload of a record."""
-    line, _, payload = body.partition(b"\n")
-    return _header(line), payload
-
-
-def running(claim: Claim, header: Header, data: Any) -> Job:
+def running(claim: Claim, task: str, header: Header, data: Any, reporter: Reporter | None, result: Any = None) -> Job:
     """The job that a handler is given."""
     return Job(
         id=claim.id,
-        task=claim.kind,
+        task=task,
         data=data,
         status="active",
         attempts=claim.attempts,
@@ -151,17 +200,21 @@ def running(claim: Claim, header: Header, data: Any) -> Job:
         error=None,
         priority=header.priority,
         tag=header.tag,
+        key=header.key,
+        headers=header.headers,
+        result=result,
+        _reporter=reporter,
     )
 
 
 def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
     """The job behind an entry of the engine."""
     header, payload = split(entry.body)
-    task = tasks.get(entry.kind)
+    name, version = read_kind(entry.kind)
     return Job(
         id=entry.id,
-        task=entry.kind,
-        data=_payload(task, payload),
+        task=name,
+        data=_payload(tasks.get(name), version, header, payload),
         status=entry.status,
         attempts=entry.attempts,
         max_retries=header.retries,
@@ -174,17 +227,31 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
         error=entry.error or None,
         priority=header.priority,
         tag=header.tag,
+        key=header.key,
+        headers=header.headers,
+        traceback=entry.traceback or None,
+        result=seen_result(entry.result),
+        reported=Progress(**json.loads(entry.progress)) if entry.progress else None,
+        logs=tuple(entry.log.splitlines()),
     )
 
 
-def _payload(task: Task[Any, Any] | None, payload: bytes) -> Any:
+def _payload(task: Task[Any, Any] | None, version: int, header: Header, payload: bytes) -> Any:
     """The payload as its task reads it; as plain values when it does not fit any more, so that it can be looked at."""
-    if task is not None:
+    if task is not None and version <= task.versions.newest:
         try:
-            return task.schema.load(payload)
+            return task.load(payload, version)
         except Exception:  # a validator of the user's may raise anything
-            return json.loads(payload)
-    return json.loads(payload)
+            return plain(header, payload)
+    return plain(header, payload)
+
+
+def plain(header: Header, payload: bytes) -> Any:
+    """The payload as plain JSON values, or masked if there are secrets in it."""
+    try:
+        return MASK if header.secret else json.loads(payload)
+    except ValueError:
+        return None
 
 
 def _time(ms: int) -> datetime | None:

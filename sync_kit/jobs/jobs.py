@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import inspect
+from contextvars import ContextVar
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
-from sync_kit.errors import ConfigurationError
+from sync_kit.errors import ConfigurationError, UnknownTaskError
 from sync_kit.jobs.blocking import BlockingJobs
 from sync_kit.jobs.job import Counts, Job, JobList, Status, seen
+from sync_kit.jobs.options import TIMEOUT, Options, read_key, read_on_duplicate, read_result_ttl, read_timeout
 from sync_kit.jobs.policy import Moment, read_policy
+from sync_kit.jobs.results import wait_for_result
 from sync_kit.jobs.run import JobRun
-from sync_kit.jobs.task import TIMEOUT, Options, Task, read_timeout
+from sync_kit.jobs.task import Task
+from sync_kit.jobs.versions import Versions, refuse_versioned
 from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.engine import BATCH
 from sync_kit.queue.records import Keep
+from sync_kit.queue.run import is_async
 from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
 from sync_kit.queue.source import Source
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker, run_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from _typeshed import DataclassInstance
     from pydantic import BaseModel
     from typing_extensions import Never, Unpack
 
     from sync_kit._io.flow import Flow
+    from sync_kit.jobs.options import Key, OnDuplicate
     from sync_kit.kit import SyncKit
     from sync_kit.queue.backoff import Backoff
     from sync_kit.queue.records import Claim
+
+    Middleware = Callable[[Job, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +46,7 @@ Fields = TypeVar("Fields", bound="BaseModel | DataclassInstance")
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 TASK_OPTIONS = (
     *("schema", "name", "retries", "timeout", "backoff", "retry_for", "give_up_on"),
-    *("on_success", "on_retry", "on_failure"),
+    *("on_success", "on_retry", "on_failure", "key", "on_duplicate", "result_ttl", "version", "upgrade"),
 )
 STATUSES = ("waiting", "delayed", "active", "completed", "failed", "cancelled", "parked")
 PARK_TTL = 7 * 86400.0
@@ -56,6 +65,11 @@ class TaskOptions(TypedDict, total=False):
     on_success: Callable[[Job], Any] | None
     on_retry: Callable[[Job, BaseException], Any] | None
     on_failure: Callable[[Job, BaseException], Any] | None
+    key: Key | None
+    on_duplicate: OnDuplicate
+    result_ttl: Seconds | None
+    version: int
+    upgrade: Mapping[int, Callable[[Any], Any]] | None
 
 
 class Register(Protocol):
@@ -100,18 +114,21 @@ class Jobs(Source):
         super().__init__(name, Keep(completed=seconds("keep", keep), parked=seconds("park_ttl", park_ttl)), kit)
         self.max_payload = read_most(max_payload)
         self.tasks: dict[str, Task[Any, Any]] = {}
+        self.middlewares: list[Middleware] = []
+        self.carried: tuple[ContextVar[str], ...] = ()
+        self._kinds: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Jobs {self.name!r} tasks={[*self.tasks]}>"
 
     @property
     def kinds(self) -> Collection[str]:
-        """The names of the tasks that are registered here."""
-        return self.tasks.keys()
+        """What the queue calls jobs of the tasks that are registered here, each in the versions that can be read."""
+        return self._kinds.keys()
 
     def open(self, claim: Claim) -> JobRun:
         """See `Source.open`."""
-        return JobRun(claim, self.tasks)
+        return JobRun(claim, self)
 
     @property
     def blocking(self) -> BlockingJobs:
@@ -143,6 +160,11 @@ class Jobs(Source):
         on_success: Callable[[Job], Any] | None = None,
         on_retry: Callable[[Job, BaseException], Any] | None = None,
         on_failure: Callable[[Job, BaseException], Any] | None = None,
+        key: Key | None = None,
+        on_duplicate: OnDuplicate = "return",
+        result_ttl: Seconds | None = None,
+        version: int = 1,
+        upgrade: Mapping[int, Callable[[Any], Any]] | None = None,
         **unknown: Never,
     ) -> Any:
         """Register a handler.
@@ -164,6 +186,16 @@ class Jobs(Source):
             on_failure: the same when the job has failed for good. A hook that raises, or takes more than 30 s, is
                 logged and changes nothing. Hooks run before the outcome is stored, so they may run twice as
                 handlers do; they are not called for jobs whose worker died.
+            key: at most one job of this task with this key waits, is delayed, parked, between retries or runs; a text,
+                or a function that makes one of the payload: `key=lambda email: email.to`.
+            on_duplicate: what a second one does: `return` the receipt of the first with `duplicate=True`, `raise` a
+                `DuplicateJobError`, or `replace` the first: one that has not begun is cancelled, one that runs may end
+                (and is not run again), and the second waits for that.
+            result_ttl: seconds that what the handler returns is kept for `receipt.result()`; it is not if not given.
+            version: of the payload, from 1. Count up when the schema changes so that jobs sent before do not fit; jobs
+                of a newer version than a worker knows are parked for one that knows it.
+            upgrade: for each older version that may still come, a function that takes the plain JSON values of
+                its payload and returns those of the next version: `upgrade={1: to_two, 2: to_three}`.
 
         Raises:
             ConfigurationError: the name is taken, or an argument is wrong.
@@ -171,22 +203,70 @@ class Jobs(Source):
         refuse_unknown("task", unknown, TASK_OPTIONS)
         hooks: dict[Moment, Any] = {"on_success": on_success, "on_retry": on_retry, "on_failure": on_failure}
         policy = read_policy(backoff, retry_for, give_up_on, hooks)
-        options = Options(whole("retries", retries, most=10_000), read_timeout(timeout))
+        options = Options(
+            whole("retries", retries, most=10_000),
+            read_timeout(timeout),
+            key=read_key(key),
+            on_duplicate=read_on_duplicate(on_duplicate),
+            result_ttl=read_result_ttl(result_ttl),
+        )
 
         def register(handler: Callable[..., Any]) -> Task[Any, Any]:
             title = _title(name, handler)
             self._refuse_other(title, handler)
-            task: Task[Any, Any] = Task(
-                self, title, Schema(f"task {title!r}", schema, self.max_payload), options, handler, policy
-            )
-            self.tasks[title] = task
-            return task
+            versions = Versions(title, version, upgrade)
+            checked: Schema[Any] = Schema(f"task {title!r}", schema, self.max_payload)
+            return self._register(Task(self, versions, checked, options, handler, policy))
 
         return register
+
+    def named(self, name: str) -> Task[..., Any]:
+        """The task of that name, for those who know no more of it: `await jobs.named("send_email").send(...)`.
+
+        Raises:
+            UnknownTaskError: this process has not registered it.
+        """
+        if name not in self.tasks:
+            raise UnknownTaskError(self.name, name, self.tasks)
+        return self.tasks[name]
+
+    def middleware(self, function: Middleware) -> Middleware:
+        """Register a function that runs around each handler, within its time limit: `async def (job, call_next)`.
+
+        It awaits `call_next()` and returns what that does, or something else; what it raises fails the run as if the
+        handler had. The first that was registered is the outermost.
+
+        Raises:
+            ConfigurationError: it is not an `async def` of two parameters.
+        """
+        if not is_async(function) or not _takes(function, 2):
+            raise ConfigurationError(
+                f"a middleware is an async def with a job and call_next, which {function!r} is not"
+            )
+        self.middlewares.append(function)
+        return function
+
+    def carry(self, *variables: ContextVar[str]) -> None:
+        """Let context variables travel with jobs: what they say where a job is sent, they say where it runs.
+
+        For request ids, trace ids, a tenant's name. They are texts, 4 KiB at most for a job together, and known by
+        their names: those who send and those who work carry the same. `job.headers` has them, too.
+
+        Raises:
+            ConfigurationError: one is no context variable.
+        """
+        for variable in variables:
+            if not isinstance(variable, ContextVar):
+                raise ConfigurationError(f"carry takes context variables, not {variable!r}")
+        self.carried = tuple(dict.fromkeys((*self.carried, *variables)))
 
     async def get(self, job_id: str) -> Job | None:
         """What is known of a job; None if it is unknown or no longer kept."""
         return await self.kit.driver.run(self.get_flow(job_id))
+
+    async def result(self, job_id: str, timeout: Seconds | None = None) -> Any:
+        """What the handler of a job made, once that has ended. Takes, returns and raises what `Receipt.result` does."""
+        return await wait_for_result(self, job_id, timeout)
 
     async def list(
         self,
@@ -337,6 +417,11 @@ class Jobs(Source):
         tally = yield from self.desk.count_flow()
         return Counts(*astuple(tally))
 
+    def _register(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        self.tasks[task.name] = task
+        self._kinds = {kind: version for known in self.tasks.values() for kind, version in known.versions.kinds.items()}
+        return task
+
     def _refuse_other(self, name: str, handler: Callable[..., Any]) -> None:
         known = self.tasks.get(name)
         if known is not None and _origin(known.handler) != _origin(handler):
@@ -358,4 +443,13 @@ def _title(name: str | None, handler: Callable[..., Any]) -> str:
     title = name_sent("the name of a task", given)
     if title.splitlines() != [title]:
         raise ConfigurationError(f"the name of a task must be one line, not {title!r}")
+    refuse_versioned(title)
     return title
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True

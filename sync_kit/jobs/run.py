@@ -1,20 +1,26 @@
-"""One run of one job: which handler, and what its task makes of how it ended."""
+"""One run of one job: which handler, in which context, and what its task makes of how it ended."""
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sync_kit.errors import InvalidPayloadError
-from sync_kit.jobs.job import running, split
+from sync_kit.jobs.current import running_job
+from sync_kit.jobs.header import split
+from sync_kit.jobs.job import plain, running
+from sync_kit.jobs.results import write_result
+from sync_kit.jobs.versions import read_kind
 from sync_kit.queue.run import Run, Stopped, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from contextvars import Context
 
-    from sync_kit.jobs.job import Job
-    from sync_kit.jobs.task import Task
+    from sync_kit.jobs.job import Job, Progress
+    from sync_kit.jobs.jobs import Jobs
     from sync_kit.queue import Claim, Outcome
     from sync_kit.queue.run import Host
 
@@ -24,30 +30,44 @@ log = logging.getLogger("sync_kit")
 class JobRun(Run):
     """A claimed job while it runs here. Making one fails when its record cannot be read."""
 
-    def __init__(self, claim: Claim, tasks: Mapping[str, Task[Any, Any]]) -> None:
+    def __init__(self, claim: Claim, jobs: Jobs) -> None:
         self.header, self._payload = split(claim.body)
         super().__init__(claim, self.header.timeout)
-        self._task = tasks.get(claim.kind)
+        self.task_name, self._version = read_kind(claim.kind)
+        self._jobs = jobs
+        self._task = jobs.tasks.get(self.task_name) if claim.kind in jobs.kinds else None
         self._data: Any = None
+        self._host: Host | None = None
 
     def __repr__(self) -> str:
-        return f"<job {self.claim.id} of task {self.claim.kind!r}, run {self.claim.generation}>"
+        return f"<job {self.claim.id} of task {self.task_name!r}, run {self.claim.generation}>"
+
+    def context(self) -> Context:
+        """See `Run.context`: it knows the job, and what its sender's context said."""
+        context = super().context()
+        context.run(running_job.set, self)
+        for variable in self._jobs.carried:
+            if (value := self.header.headers.get(variable.name)) is not None:
+                context.run(variable.set, value)
+        return context
 
     async def outcome(self, host: Host) -> Outcome | None:
         """See `Run.outcome`; tells the hooks of the task, too."""
-        task = self._task
+        task, self._host = self._task, host
         if task is None:
             log.error("%r: this worker has no such task; it is parked for one that does", self)
             return self.ended("park", text=f"no worker knew task {self.claim.kind!r} when it was due")
         try:
-            self._data = task.schema.load(self._payload)
-        except Exception as error:  # a validator of the user's may raise anything
-            self._data = self._plain()
+            self._data = task.load(self._payload, self._version)
+        except Exception as error:  # a validator or an upgrade of the user's may raise anything
+            self._data = plain(self.header, self._payload)
             return await self.failed(error, final=isinstance(error, InvalidPayloadError))
-        arguments = (self._data, self._job()) if task.wants_job else (self._data,)
-        ended = await self.perform(task.handler, arguments, host, is_async=task.is_async)
+        arguments = (self._data, self.job()) if task.wants_job else (self._data,)
+        around = [partial(middleware, self.job()) for middleware in reversed(self._jobs.middlewares)]
+        ended = await self.perform(task.handler, arguments, host, is_async=task.is_async, around=around)
+        await host.notes.flush((self.claim.id, self.claim.generation))
         if ended is None:
-            return await self._done(task)
+            return await self._done()
         return self.ended("back") if isinstance(ended, Stopped) else await self.failed(ended)
 
     async def failed(self, error: BaseException, *, final: bool = False) -> Outcome | None:
@@ -62,22 +82,30 @@ class JobRun(Run):
             outcome = self.ended("fail", text=text(error))
         else:
             outcome = self.ended("retry", delay=pause, text=text(error))
-        await task.policy.tell("on_failure" if pause is None else "on_retry", self._job, error)
+        await task.policy.tell("on_failure" if pause is None else "on_retry", self.job, error)
         return outcome
 
-    async def _done(self, task: Task[Any, Any]) -> Outcome | None:
-        if self.given_up:
+    async def _done(self) -> Outcome | None:
+        if self.given_up or self._task is None:
             return None
-        outcome = self.ended("done")
-        await task.policy.tell("on_success", self._job)
+        ttl, result = self.header.result_ttl, ""
+        if ttl:
+            result = write_result(self.result, self._jobs.max_payload)
+        outcome = self.ended("done", delay=ttl, text=result)
+        await self._task.policy.tell("on_success", self.job)
         return outcome
 
-    def _job(self) -> Job:
-        return running(self.claim, self.header, self._data)
+    def job(self) -> Job:
+        """The job that runs, as handlers are given it."""
+        return running(self.claim, self.task_name, self.header, self._data, self, self.result)
 
-    def _plain(self) -> Any:
-        """The payload as it is, for want of one that the schema accepts."""
-        try:
-            return json.loads(self._payload)
-        except ValueError:
-            return None
+    def progress(self, progress: Progress) -> None:
+        """Takes what the job says of itself."""
+        if self._host is not None:
+            said = json.dumps(asdict(progress), separators=(",", ":"))
+            self._host.notes.progress((self.claim.id, self.claim.generation), said)
+
+    def line(self, line: str) -> None:
+        """Takes a line of its log."""
+        if self._host is not None:
+            self._host.notes.line((self.claim.id, self.claim.generation), line)

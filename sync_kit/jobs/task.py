@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from sync_kit.jobs.job import Header, Receipt
-from sync_kit.options import Seconds, label, refuse_unknown, seconds, whole
+from sync_kit.errors import DuplicateJobError
+from sync_kit.jobs.options import (
+    Options,
+    read_headers,
+    read_key,
+    read_on_duplicate,
+    read_result_ttl,
+    read_timeout,
+    stored_key,
+)
+from sync_kit.jobs.receipt import Receipt
+from sync_kit.options import Seconds, label, refuse_unknown, whole
 from sync_kit.queue.handler import arguments_of
 from sync_kit.queue.ids import make_id
 from sync_kit.queue.records import Item
 from sync_kit.queue.run import is_async
-from sync_kit.queue.when import NOW, read_when
+from sync_kit.queue.when import read_when
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from typing_extensions import Never
 
     from sync_kit._io.flow import Flow
     from sync_kit.jobs.jobs import Jobs
+    from sync_kit.jobs.options import Key, OnDuplicate
     from sync_kit.jobs.policy import Policy
+    from sync_kit.jobs.versions import Versions
     from sync_kit.queue.schema import Schema
-    from sync_kit.queue.when import When
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OPTIONS = ("delay", "at", "retries", "timeout", "priority", "tag")
-TIMEOUT = 30.0
+OPTIONS = (
+    *("delay", "at", "retries", "timeout", "priority", "tag"),
+    *("key", "on_duplicate", "result_ttl", "headers"),
+)
 
 
 class Unset:
@@ -39,25 +52,18 @@ class Unset:
 UNSET = Unset()
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """When and how often a job runs."""
-
-    retries: int = 0
-    timeout: float | None = TIMEOUT
-    when: When = NOW
-    tag: str | None = None
-
-
 class Sender(Generic[P, T]):
     """Sends jobs to a task, with options. Made by `task.using(...)`."""
 
-    def __init__(self, jobs: Jobs, name: str, schema: Schema[T], options: Options) -> None:
+    def __init__(self, jobs: Jobs, versions: Versions, schema: Schema[T], options: Options) -> None:
         self.jobs = jobs
-        self.name = name
+        self.name = versions.task
+        self.kind = versions.kind
+        self.versions = versions
         self.schema = schema
         self.options = options
-        self._header = Header(options.retries, options.timeout, options.when.priority, options.tag).encode()
+        self._header = options.header(secret=schema.has_secrets)
+        self._head = self._header.encode()
 
     @property
     def blocking(self) -> BlockingSender[P, T]:
@@ -77,6 +83,7 @@ class Sender(Generic[P, T]):
 
         Raises:
             InvalidPayloadError: the schema refuses the payload; nothing was written.
+            DuplicateJobError: there is a job with this unique key, and `on_duplicate="raise"`.
             Unavailable: Redis cannot be reached; whether the job was stored is not known.
         """
         return (await self.jobs.kit.driver.run(self.send_flow([self.schema.make(args, kwargs)])))[0]
@@ -84,17 +91,46 @@ class Sender(Generic[P, T]):
     async def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
         """Send one job for each payload, two thousand in each round trip. Raises what `send` raises.
 
-        All payloads are checked before the first is written.
+        All payloads are checked before the first is written. Where `on_duplicate="raise"`, all but the duplicates were
+        sent when that is raised.
         """
         checked = [self.schema.check(payload) for payload in payloads]
         return await self.jobs.kit.driver.run(self.send_flow(checked))
 
     def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
         """The flow of `send` and `send_many`."""
-        items = [Item(make_id(), self.name, self._header + self.schema.dump(payload)) for payload in payloads]
-        when = self.options.when
+        options = self.options
+        keys = None if options.key is None else [options.key_of(payload) for payload in payloads]
+        if keys is not None:
+            items = [self.item(payload, key) for payload, key in zip(payloads, keys, strict=True)]
+            return (yield from self._send_unique_flow(items, keys))
+        items, when = [self.item(payload) for payload in payloads], options.when
         yield from self.jobs.accept_flow(items, delay=when.delay, at=when.at, priority=when.priority)
-        return [Receipt(item.id, self.name) for item in items]
+        return [Receipt(item.id, self.name, _jobs=self.jobs) for item in items]
+
+    def item(self, payload: T, key: str | None = None) -> Item:
+        """A new job, ready to be stored. Raises `InvalidPayloadError` if it could not be read back."""
+        return Item(make_id(), self.kind, self._head_now(key) + self.schema.dump(payload))
+
+    def _head_now(self, key: str | None) -> bytes:
+        carried = self.jobs.carried
+        if key is None and not carried:
+            return self._head
+        said = {variable.name: value for variable in carried if (value := variable.get(None)) is not None}
+        return replace(self._header, key=key, headers=read_headers({**said, **self._header.headers})).encode()
+
+    def _send_unique_flow(self, items: list[Item], keys: list[str]) -> Flow[list[Receipt]]:
+        when, how = self.options.when, self.options.on_duplicate
+        stored = [stored_key(self.name, key) for key in keys]
+        terms: Any = {"delay": when.delay, "at": when.at, "priority": when.priority, "replace": how == "replace"}
+        owners = yield from self.jobs.accept_unique_flow(items, stored, **terms)
+        for item, key, owner in zip(items, keys, owners, strict=True):
+            if owner != item.id and how == "raise":
+                raise DuplicateJobError(self.name, key, owner)
+        return [
+            Receipt(owner, self.name, duplicate=owner != item.id, _jobs=self.jobs)
+            for item, owner in zip(items, owners, strict=True)
+        ]
 
 
 class BlockingSender(Generic[P, T]):
@@ -127,17 +163,17 @@ class Task(Sender[P, T]):
     def __init__(
         self,
         jobs: Jobs,
-        name: str,
+        versions: Versions,
         schema: Schema[T],
         options: Options,
         handler: Callable[..., Any],
         policy: Policy,
     ) -> None:
-        super().__init__(jobs, name, schema, options)
+        super().__init__(jobs, versions, schema, options)
         self.handler = handler
         self.policy = policy
         self.is_async = is_async(handler)
-        self.wants_job = arguments_of(f"task {name!r}", handler, "the job") == 2
+        self.wants_job = arguments_of(f"task {self.name!r}", handler, "the job") == 2
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
 
@@ -148,6 +184,10 @@ class Task(Sender[P, T]):
         """Call the handler itself, in this process."""
         return self.handler(*args, **kwargs)
 
+    def load(self, payload: bytes, version: int) -> T:
+        """Read a payload of some version. Raises `InvalidPayloadError`, and what an upgrade raises."""
+        return self.schema.load(self.versions.upgraded(payload, version))
+
     def using(
         self,
         *,
@@ -157,6 +197,10 @@ class Task(Sender[P, T]):
         timeout: Seconds | Unset | None = UNSET,
         priority: int | None = None,
         tag: str | None = None,
+        key: Key | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        result_ttl: Seconds | None = None,
+        headers: Mapping[str, str] | None = None,
         **unknown: Never,
     ) -> Sender[P, T]:
         """A sender with other options than the task's.
@@ -168,6 +212,8 @@ class Task(Sender[P, T]):
             timeout: seconds that a run may take; None for no limit.
             priority: those of higher priority run first, from -100 to 100; 0 if not given.
             tag: a word to find the job by, see `Jobs.list`.
+            key, on_duplicate, result_ttl: see `Jobs.task`.
+            headers: short texts for `job.headers`, such as trace ids; see also `Jobs.carry`.
 
         Raises:
             ConfigurationError: an option is wrong, or both `delay` and `at` are given.
@@ -181,9 +227,12 @@ class Task(Sender[P, T]):
             changed = replace(changed, timeout=read_timeout(timeout))
         if tag is not None:
             changed = replace(changed, tag=label("tag", tag))
-        return Sender(self.jobs, self.name, self.schema, changed)
-
-
-def read_timeout(timeout: Seconds | None) -> float | None:
-    """Seconds that a run may take, or None. Raises `ConfigurationError`."""
-    return None if timeout is None else seconds("timeout", timeout, above=0)
+        if key is not None:
+            changed = replace(changed, key=read_key(key))
+        if on_duplicate is not None:
+            changed = replace(changed, on_duplicate=read_on_duplicate(on_duplicate))
+        if result_ttl is not None:
+            changed = replace(changed, result_ttl=read_result_ttl(result_ttl))
+        if headers is not None:
+            changed = replace(changed, headers=read_headers(headers))
+        return Sender(self.jobs, self.versions, self.schema, changed)

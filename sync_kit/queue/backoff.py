@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from sync_kit.errors import ConfigurationError
-from sync_kit.options import Seconds, seconds
+from sync_kit.options import Seconds, number, seconds
 
 
 @dataclass(frozen=True, init=False)
@@ -37,9 +36,9 @@ class Backoff:
         jitter: float = 0.5,
     ) -> None:
         object.__setattr__(self, "base", seconds("base", base))
-        object.__setattr__(self, "factor", _number("factor", factor, 1, 1000))
+        object.__setattr__(self, "factor", number("factor", factor, 1, 1000))
         object.__setattr__(self, "max", seconds("max", max, least=self.base))
-        object.__setattr__(self, "jitter", _number("jitter", jitter, 0, 1))
+        object.__setattr__(self, "jitter", number("jitter", jitter, 0, 1))
 
     def pause(self, retry: int) -> float:
         """Seconds before the retry of that number, from 1."""
@@ -66,9 +65,3 @@ class Retry(Exception):
 
 
 Retry.__module__ = "sync_kit"  # where users know it from: its name is written down as the error of a job
-
-
-def _number(name: str, value: object, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ConfigurationError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}")
-    return float(value)

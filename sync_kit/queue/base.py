@@ -87,6 +87,14 @@ class QueueBase:
                 self.observers.tell(Sent(self.name, item.id, item.kind))
         return new
 
+    def accept_unique_flow(self, items: Sequence[Item], keys: Sequence[str], **terms: Any) -> Flow[list[str]]:
+        """Send jobs with unique keys, and tell the observers; returns for each the id of the job that has its key."""
+        owners = yield from self.engine.send_unique_flow(items, keys, **terms)
+        for item, owner in zip(items, owners, strict=True):
+            if item.id == owner:
+                self.observers.tell(Sent(self.name, item.id, item.kind))
+        return owners
+
     def run_blocking(self, flow: Flow[T], verb: str) -> T:
         """Perform a flow in this thread; `verb` is what to await where that is refused."""
         return self.kit.run_blocking(flow, f"{type(self).__name__.lower()}.{verb}")

@@ -1,5 +1,5 @@
 -- count: how many jobs are in each status, and how long the one that waits longest has waited
--- KEYS: ready suspects delayed leases done failed cancelled parked state
+-- KEYS: ready suspects delayed leases done failed cancelled parked state held
 -- ARGV:
 -- returns: ok, waiting, delayed, active, completed, failed, cancelled, parked, oldest_ms (-1: none waits)
 -- uses: record
@@ -30,6 +30,6 @@ end
 local waited = now - oldest()
 local suspect = redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES')
 if suspect[1] then waited = math.max(waited, now - since(suspect[1], tonumber(suspect[2]))) end
-return {'ok', redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', KEYS[3]),
+return {'ok', redis.call('ZCARD', ready) + redis.call('ZCARD', suspects) + redis.call('ZCARD', KEYS[10]), redis.call('ZCARD', KEYS[3]),
         redis.call('ZCARD', KEYS[4]), redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]),
         redis.call('ZCARD', KEYS[7]), redis.call('ZCARD', KEYS[8]), waited}

@@ -40,7 +40,7 @@ class Desk:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._places = {
-            "waiting": (layout.suspects, layout.ready),
+            "waiting": (layout.suspects, layout.ready, layout.held),
             "delayed": (layout.delayed,),
             "active": (layout.leases,),
             "completed": (layout.done,),
@@ -52,10 +52,11 @@ class Desk:
     def look_flow(self, ids: Sequence[str]) -> Flow[list[Entry]]:
         """What is known of `ids`; unknown ones are left out."""
         layout, entries = self._layout, []
-        keys = (layout.delayed, layout.leases, layout.done, layout.failed, layout.cancelled, layout.parked)
+        places = (layout.delayed, layout.leases, layout.done, layout.failed, layout.cancelled, layout.parked)
+        known = (layout.body, layout.state, layout.error, layout.results, layout.progress, layout.log)
         for batch in batches(ids):
-            _, *found = yield Eval(LOOK, (*keys, layout.body, layout.state, layout.error), batch, repeat=True)
-            entries += [Entry.read(job, known) for job, known in zip(batch, found, strict=True) if known]
+            _, *found = yield Eval(LOOK, (*places, *known), batch, repeat=True)
+            entries += [Entry.read(job, told) for job, told in zip(batch, found, strict=True) if told]
         return entries
 
     def page_flow(
@@ -81,7 +82,8 @@ class Desk:
         """How many jobs are in each status."""
         layout = self._layout
         keys = (layout.ready, layout.suspects, layout.delayed, layout.leases, layout.done, layout.failed)
-        reply: Any = yield Eval(COUNT, (*keys, layout.cancelled, layout.parked, layout.state), (), repeat=True)
+        more = (layout.cancelled, layout.parked, layout.state, layout.held)
+        reply: Any = yield Eval(COUNT, (*keys, *more), (), repeat=True)
         *counts, oldest = reply[1:]
         return Tally(*[*counts, None if oldest < 0 else oldest / 1000])
 
@@ -91,11 +93,11 @@ class Desk:
         The mark on the job is what counts; if the message is lost, the next renewal of its lease tells.
         """
         layout = self._layout
-        keys = (layout.ready, layout.suspects, layout.delayed, layout.leases, layout.parked)
-        more = (layout.body, layout.state, layout.cancelled, layout.kinds)
-        word, *running = yield Eval(CANCEL, (*keys, *more), (job,), repeat=True)
+        places = (layout.ready, layout.suspects, layout.delayed, layout.leases, layout.parked, layout.held)
+        more = (layout.body, layout.state, layout.cancelled, layout.kinds, layout.unique, layout.waiters)
+        word, *told = yield Eval(CANCEL, (*places, *more), (job,), repeat=True)
         if word == b"active":
-            worker, generation = running
+            worker, generation = told
             message = b"cancel %b %d" % (job.encode(), generation)
             yield Eval(SIGNAL, (layout.control(worker.decode()),), (message, ms(LEASE)), repeat=True)
         return bool(word != b"ended")
@@ -103,10 +105,10 @@ class Desk:
     def retry_flow(self, ids: Sequence[str] = ()) -> Flow[int]:
         """Let failed jobs run again: those of `ids`, or all that have failed by now; returns how many there were."""
         layout = self._layout
-        keys = (layout.ready, layout.failed, layout.cancelled, layout.state, layout.wake)
-        until, retried, more = 0, 0, True
+        keys = (layout.ready, layout.failed, layout.cancelled, layout.state, layout.unique, layout.wake)
+        until, skip, retried, more = 0, 0, 0, True
         while more:
-            _, until, count, more = yield Eval(RETRY, keys, (until, *ids))
+            _, until, count, skip, more = yield Eval(RETRY, keys, (until, skip, *ids))
             retried += count
             more = more and not ids
         return retried
@@ -114,8 +116,9 @@ class Desk:
     def delete_flow(self, ids: Sequence[str]) -> Flow[int]:
         """Forget jobs that have ended; returns how many there were."""
         layout = self._layout
-        keys = (layout.done, layout.failed, layout.cancelled, layout.body, layout.state, layout.error)
-        reply = yield Eval(DELETE, keys, ids)
+        places = (layout.done, layout.failed, layout.cancelled)
+        known = (layout.body, layout.state, layout.error, layout.results, layout.progress, layout.log)
+        reply = yield Eval(DELETE, (*places, *known), ids)
         return int(reply[1])
 
     def purge_flow(self) -> Flow[int]:

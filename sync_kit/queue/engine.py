@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 SEND = Script.load(__name__, "send")
+SEND_UNIQUE = Script.load(__name__, "send_unique")
 EXCHANGE = Script.load(__name__, "exchange")
 RENEW = Script.load(__name__, "renew")
 ATTEND = Script.load(__name__, "attend")
+NOTE = Script.load(__name__, "note")
 
 BATCH = 100
 """Jobs that one call handles at most."""
@@ -35,6 +37,8 @@ MAX_CRASHES = 3
 """A job whose worker died this many times is failed."""
 GONE = 45.0
 """Seconds after its last sign of life in which a worker is still listed."""
+LOG_BYTES = 16_384
+"""What is kept of the log of a job."""
 HINT = b"1"
 """What is in the list on which idle workers wait."""
 
@@ -47,7 +51,10 @@ class Layout:
         key = self.group.key
         self.ready, self.suspects, self.delayed = key("ready"), key("suspects"), key("delayed")
         self.leases, self.parked, self.kinds = key("leases"), key("parked"), key("kinds")
+        self.held, self.unique = key("held"), key("unique")
         self.body, self.state, self.error = key("body"), key("state"), key("error")
+        self.results, self.expiries, self.waiters = key("results"), key("expiries"), key("waiters")
+        self.progress, self.log = key("progress"), key("log")
         self.done, self.failed, self.cancelled = key("done"), key("failed"), key("cancelled")
         self.wake, self.paused = key("wake"), key("paused")
         self.workers, self.records = key("workers"), key("records")
@@ -58,9 +65,15 @@ class Layout:
 
     def exchange(self, worker: str, lane: int) -> Keys:
         """The keys of an exchange; what the last one took is remembered for each lane of a worker."""
-        queue = (self.ready, self.suspects, self.delayed, self.leases, self.parked, self.body, self.state, self.error)
-        more = (self.done, self.failed, self.cancelled, self.wake, self.paused, self.kinds)
-        return Keys((*queue, *more, self.group.key("worker", worker, lane), self.control(worker)))
+        places = (self.ready, self.suspects, self.delayed, self.leases, self.parked, self.held)
+        ends = (self.body, self.state, self.error, self.done, self.failed, self.cancelled)
+        more = (self.wake, self.paused, self.kinds, self.unique, self.results, self.expiries, self.waiters)
+        own = (self.progress, self.log, self.group.key("worker", worker, lane), self.control(worker))
+        return Keys((*places, *ends, *more, *own))
+
+    def inbox(self, name: str) -> str:
+        """The list on which the waiters of a process are called."""
+        return self.group.key("inbox", name)
 
 
 class Lane:
@@ -99,6 +112,9 @@ class Engine:
         self.layout = layout
         self._send = Keys((layout.ready, layout.delayed, layout.body, layout.state, layout.wake))
         self._renew = Keys((layout.leases, layout.state))
+        places = (layout.ready, layout.suspects, layout.delayed, layout.leases, layout.parked, layout.held)
+        ends = (layout.body, layout.state, layout.error, layout.cancelled, layout.kinds)
+        self._send_unique = Keys((*places, *ends, layout.unique, layout.waiters, layout.wake))
 
     def send_flow(self, items: Sequence[Item], *, delay: float = 0.0, at: float = 0.0, priority: int = 0) -> Flow[int]:
         """Accept jobs, at once or when they are due (`at`: epoch seconds); returns how many were new.
@@ -111,6 +127,28 @@ class Engine:
             replies = (yield Batch(calls)) if len(calls) > 1 else [(yield calls[0])]
             new += sum(_accepted(reply) for reply in replies)
         return new
+
+    def send_unique_flow(
+        self, items: Sequence[Item], keys: Sequence[str], *, delay: float, at: float, priority: int, replace: bool
+    ) -> Flow[list[str]]:
+        """Accept jobs, each if no other one has its key; or instead of that one.
+
+        Returns:
+            For each the id of the job that has its key now: its own, or an older one's.
+        """
+        owners: list[str] = []
+        terms = (ms(delay), ms(at), priority, int(replace))
+        for batch in batches([*zip(items, keys, strict=True)]):
+            args = [value for item, key in batch for value in (item.id, key, item.record)]
+            _, *owned = yield Eval(SEND_UNIQUE, self._send_unique, (*terms, *args), repeat=True)
+            own = [item.id for item, _ in batch]
+            owners += [job if isinstance(by, int) else by.decode() for job, by in zip(own, owned, strict=True)]
+        return owners
+
+    def note(self, run: tuple[str, int], progress: str, lines: str) -> Eval:
+        """The call that stores what a run (id and generation) says of itself, unless a newer one has taken over."""
+        keys = (self.layout.state, self.layout.progress, self.layout.log)
+        return Eval(NOTE, keys, (*run, progress, lines, LOG_BYTES))
 
     def exchange_flow(
         self,

@@ -1,9 +1,12 @@
 -- exchange: hand in outcomes of finished runs, and take up to `want` jobs that are ready
--- KEYS: ready suspects delayed leases parked body state error done failed cancelled wake paused kinds last control
+-- KEYS: ready suspects delayed leases parked held body state error done failed cancelled wake paused kinds unique results expiries waiters progress log last control
 -- ARGV: worker lease_ms crashes deliveries park_ms keep_ms count failed_ms failed_count call want lone deaf sweep skip adopts ; id generation outcome delay_ms text ...
 -- returns: ok, next_due_ms (-1: nothing is known), refused ids, lost runs as {id, kind, outcome, attempts, text}, jobs as {id, body, generation, attempts, crashes}, next skip
 -- uses: record
+-- uses: unique
+-- uses: ending
 --
+-- An outcome is `done` (text: its result, kept for delay_ms if that is not 0), `fail`, `retry`, `back` or `park`.
 -- A `call` is a number that grows. One that is repeated (its reply was lost) takes nothing again: it is told what it took;
 -- one that is older comes too late, and nothing is done. `deliveries`: attempts count among the crashes, too.
 -- `lone`: one of the jobs may be a suspect, that is one whose worker died. `deaf`: the worker does not listen to
@@ -11,7 +14,8 @@
 -- `adopts`: kinds, a line each, of which parked jobs are taken first; 100 are looked at, behind the first `skip`
 -- (-1: none).
 
-local ready, suspects, delayed, leases, parked, body, state, errors, done, failed, cancelled, wake, paused, kinds, last, control = unpack(KEYS)
+local ready, suspects, delayed, leases, parked, held, body, state, errors, done, failed, cancelled, wake, paused, kinds,
+  unique, results, expiries, waiters, progress, log, last, control = unpack(KEYS)
 local worker, lease, crashes, deliveries = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local keep = {
   [done] = {tonumber(ARGV[6]), tonumber(ARGV[7])},
@@ -23,6 +27,7 @@ local deaf, sweep, skip, adopts = ARGV[13] == '1', ARGV[14] == '1', tonumber(ARG
 keep[cancelled] = keep[done]
 local ended = {[done] = 0, [failed] = 0, [cancelled] = 0}
 local hint, leased, first = false, nil, nil
+local is_awaited = redis.call('EXISTS', waiters) == 1
 
 local function kind_of(id)
   return string.match(redis.call('HGET', body, id) or '', '^[^\n]*')
@@ -32,11 +37,15 @@ local function forget(id)
   add('HDEL', body, id)
   add('HDEL', state, id)
   add('HDEL', errors, id)
+  add('HDEL', progress, id)
+  add('HDEL', log, id)
 end
 
 local function finish(place, id, job)
   job.finished, job.cancels = now, false
   ended[place] = ended[place] + 1
+  if release(id, job, unique, state, ready, delayed, held) then hint = true end
+  if is_awaited then call_waiters(id, waiters) end
   if keep[place][2] > 0 then
     add('ZADD', place, now, id)
   else
@@ -61,7 +70,13 @@ end
 
 -- What each outcome does to a job whose lease was just taken away.
 local outcomes = {
-  done = function(id, job) finish(done, id, job) end,
+  done = function(id, job, delay, text)
+    if delay > 0 then
+      add('HSET', results, id, text)
+      add('ZADD', expiries, now + delay, id)
+    end
+    finish(done, id, job)
+  end,
   cancel = function(id, job) finish(cancelled, id, job) end,
   fail = function(id, job, delay, text) fail(id, job, text) end,
   retry = function(id, job, delay, text)
@@ -84,10 +99,18 @@ local function states(ids)
   return #ids > 0 and redis.call('HMGET', state, unpack(ids)) or {}
 end
 
+-- Whether another job waits for this one to end, as it has its unique key from now on: then it is not run again.
+local function is_replaced(id, job, outcome)
+  if job.key == '' or outcome == 'done' or outcome == 'fail' then return false end
+  local _, following = owners(unique, job.key)
+  if following ~= '' then add('HSET', errors, id, 'replaced by ' .. following) end
+  return following ~= ''
+end
+
 local function leave(id, job, outcome, delay, text)
   job.worker = '-'
   add('ZREM', leases, id)
-  if job.cancels and outcome ~= 'done' then outcome = 'cancel' end
+  if is_replaced(id, job, outcome) or (job.cancels and outcome ~= 'done') then outcome = 'cancel' end
   outcomes[outcome](id, job, delay, text)
   if not job.gone then add('HSET', state, id, written(job)) end
   return outcome
@@ -224,8 +247,20 @@ local function expire(lost)
   flush()
 end
 
+local function drop_results()
+  local ids = redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, MOST)
+  for _, id in ipairs(ids) do
+    add('ZREM', expiries, id)
+    add('HDEL', results, id)
+  end
+  flush()
+end
+
 local function maintain(lost)
-  if sweep then expire(lost) end
+  if sweep then
+    expire(lost)
+    drop_results()
+  end
   for place, count in pairs(ended) do
     local most = 2 * count + (sweep and MOST or 0)
     if most > 0 then trim(place, most) end

@@ -14,6 +14,8 @@ from sync_kit.queue.courier import Courier
 from sync_kit.queue.events import Failed, Finished, Parked, Retried, Started
 from sync_kit.queue.info import record
 from sync_kit.queue.leases import Leases
+from sync_kit.queue.notes import Notes
+from sync_kit.queue.records import TRACEBACK
 from sync_kit.queue.run import Host
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class Line:
         self.source = source
         self.courier = Courier(source, worker.id, poll_interval, worker.concurrency)
         self.leases = Leases(source, source.kit.home().loop, self.report)
-        self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends)
+        self.notes = Notes(source, source.kit.home().loop)
+        self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends, self.notes)
         self._worker = worker
         self._began = time.time()
         self._early: deque[tuple[str, int]] = deque(maxlen=MOST_EARLY)
@@ -99,12 +102,13 @@ class Line:
 
     def _tell(self, run: Run, outcome: Outcome) -> None:
         about, attempt = self._about(run), run.claim.attempts
+        error = outcome.text.partition(TRACEBACK)[0]
         if outcome.word == "done":
             self.source.observers.tell(Finished(*about, attempt, run.seconds))
         elif outcome.word == "retry":
-            self.source.observers.tell(Retried(*about, attempt, run.seconds, outcome.delay, outcome.text))
+            self.source.observers.tell(Retried(*about, attempt, run.seconds, outcome.delay, error))
         elif outcome.word == "fail":
-            self.source.observers.tell(Failed(*about, attempt, run.seconds, outcome.text))
+            self.source.observers.tell(Failed(*about, attempt, run.seconds, error))
         elif outcome.word == "park":
             self.source.observers.tell(Parked(*about))
 

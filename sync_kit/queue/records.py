@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     Word = Literal["done", "retry", "fail", "back", "park"]
     Status = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled", "parked"]
 
+TRACEBACK = "\0"
+"""What is between the message of an error and its traceback."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -123,15 +126,21 @@ class Entry:
     finished_ms: int
     priority: int
     error: str
+    traceback: str
+    result: bytes
+    progress: str
+    log: str
 
     @classmethod
     def read(cls, job: str, reply: list[Any]) -> Entry:
         """From what a script answers."""
-        status, due, record, state, error = reply
+        status, due, record, state, error, result, *notes = reply
         kind, _, body = record.partition(b"\n")
         _, attempts, crashes, started, finished, priority = map(int, (state or b"0 0 0 0 0 0 0 -").split()[:6])
-        text = error.decode("utf-8", "replace")
-        return cls(job, kind.decode(), status.decode(), due, body, attempts, crashes, started, finished, priority, text)
+        times = (due, body, attempts, crashes, started, finished, priority)
+        said, progress, log = (text.decode("utf-8", "replace") for text in (error, *notes))
+        error, _, traceback = said.partition(TRACEBACK)
+        return cls(job, kind.decode(), status.decode(), *times, error, traceback, result, progress, log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import time
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.to_thread
 
 from sync_kit._io.loops import current_task
-from sync_kit.queue.records import Outcome
+from sync_kit.queue.records import TRACEBACK, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from sync_kit.queue.notes import Notes
     from sync_kit.queue.records import Claim, Word
 
 log = logging.getLogger("sync_kit")
 
 MOST_TEXT = 4000
+MOST_TRACEBACK = 4000
 MOST_TIMEOUTS = 10
 """A plain function that runs longer than this many timeouts is given up: its thread cannot be ended."""
 
 _CALL = "__call__"
+Call = Callable[[], Awaitable[Any]]
+Around = Sequence[Callable[[Call], Awaitable[Any]]]
 Reason = Literal["timeout", "lost", "shutdown", "cancelled"]
 
 
@@ -45,12 +50,14 @@ class Host:
         hand_in: takes an outcome before the run has ended.
         stuck: the runs whose thread was given up and has not ended.
         ends: whether the tasks of the worker are being cancelled.
+        notes: takes what runs say of themselves.
     """
 
     threads: anyio.CapacityLimiter
     hand_in: Callable[[Outcome], None]
     stuck: set[Run]
     ends: Callable[[], bool]
+    notes: Notes
 
 
 class Run(ABC):
@@ -64,6 +71,7 @@ class Run(ABC):
         seconds: how long it took until its outcome was known.
         was_told: somebody said that it is to stop; may be read by any thread.
         given_up: it has failed already, although its thread has not ended.
+        result: what the handler made.
     """
 
     def __init__(self, claim: Claim, timeout: float | None) -> None:
@@ -72,6 +80,7 @@ class Run(ABC):
         self.seconds = 0.0
         self.given_up = False
         self.was_told = False
+        self.result: Any = None
         self._began = time.monotonic()
         self._reason: Reason | None = None
         self._scope = anyio.CancelScope()
@@ -89,6 +98,10 @@ class Run(ABC):
         self.was_told = True
         self._scope.cancel()
 
+    def context(self) -> contextvars.Context:
+        """The context that it runs in: what it sets there is not seen by later ones."""
+        return contextvars.copy_context()
+
     @abstractmethod
     async def outcome(self, host: Host) -> Outcome | None:
         """Run the handler and say what becomes of the job; None if that was handed in before."""
@@ -103,17 +116,26 @@ class Run(ABC):
         return Outcome(self.claim.id, self.claim.generation, word, delay, text)
 
     async def perform(
-        self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host, *, is_async: bool
+        self,
+        handler: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        host: Host,
+        *,
+        is_async: bool,
+        around: Around = (),
     ) -> BaseException | None:
-        """Call the handler within its timeout: None when it ended well, `Stopped`, or the error that it ended with."""
+        """Call the handler within its timeout: None when it ended well, `Stopped`, or the error that it ended with.
+
+        The functions `around` it are called with what is inside of them, the outermost last.
+        """
+        call: Call = partial(handler, *arguments) if is_async else partial(self._on_thread, handler, arguments, host)
+        for outer in around:
+            call = partial(outer, call)
         try:
             with self._scope:
-                if not is_async:
-                    await self._on_thread(handler, arguments, host)
-                else:
-                    if self.timeout is not None:
-                        self._scope.deadline = anyio.current_time() + self.timeout
-                    await handler(*arguments)
+                if is_async and self.timeout is not None:
+                    self._scope.deadline = anyio.current_time() + self.timeout
+                self.result = await call()
         except asyncio.CancelledError as error:
             if host.ends():
                 return Stopped()
@@ -125,7 +147,7 @@ class Run(ABC):
             return error if self.reason in (None, "timeout") else self._upset(error)
         return self._verdict() if self._scope.cancelled_caught and not self._ran else None
 
-    async def _on_thread(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> None:
+    async def _on_thread(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> Any:
         """Call a plain function. What it makes of an `async def` that it wraps is awaited on the loop."""
         if self.timeout is None:
             (made,) = await anyio.to_thread.run_sync(_boxed, handler, arguments, limiter=host.threads)
@@ -135,7 +157,8 @@ class Run(ABC):
             self._ran = False
             if self.timeout is not None:
                 self._scope.deadline = anyio.current_time() + self.timeout
-            await made
+            return await made
+        return made
 
     async def _watched(
         self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host, timeout: float
@@ -194,8 +217,11 @@ def is_async(handler: Callable[..., Any]) -> bool:
 
 
 def text(error: BaseException) -> str:
-    """Type and message of an error."""
-    return printable("".join(traceback.format_exception_only(type(error), error)).strip())[:MOST_TEXT]
+    """Type and message of an error, and behind `TRACEBACK` the end of its traceback."""
+    said = "".join(traceback.format_exception_only(type(error), error)).strip()[:MOST_TEXT]
+    frames = "".join(traceback.format_exception(error)).strip() if error.__traceback__ else ""
+    parts = (printable(part).replace(TRACEBACK, "\\0") for part in (said, frames[-MOST_TRACEBACK:]) if part)
+    return TRACEBACK.join(parts)
 
 
 def printable(said: str) -> str:

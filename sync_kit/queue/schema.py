@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from sync_kit.errors import ConfigurationError, InvalidPayloadError
 from sync_kit.options import whole
@@ -28,8 +29,11 @@ class Schema(Generic[T]):
     """What payloads look like: a pydantic model, a dataclass, or any type pydantic knows. `where` is whose they are.
     `most` is how many bytes one may have.
 
+    Attributes:
+        has_secrets: whether it has fields (`SecretStr` and the like) that must not be shown; they are sent as they are.
+
     Raises:
-        ConfigurationError: pydantic cannot use the type, or it holds secrets, which would be masked on the way.
+        ConfigurationError: pydantic cannot use the type.
     """
 
     def __init__(self, where: str, kind: Any, most: int = MOST_BYTES) -> None:
@@ -40,7 +44,7 @@ class Schema(Generic[T]):
             self._adapter: TypeAdapter[T] = TypeAdapter(kind)
         except PydanticUserError as error:
             raise ConfigurationError(f"the schema of {where} cannot be used: {error.message}") from error
-        self._refuse_secrets()
+        self.has_secrets = self._is_secret()
 
     def make(self, args: Sequence[Any], fields: Mapping[str, Any]) -> T:
         """The payload of a `send(...)` call. Raises `InvalidPayloadError`."""
@@ -76,7 +80,10 @@ class Schema(Generic[T]):
     def _written(self, payload: T) -> bytes:
         """JSON that a worker can read: an accepted job must not fail for how it was written (NaN, for example)."""
         try:
-            data = self._adapter.dump_json(payload, by_alias=True)
+            if self.has_secrets:
+                data = to_json(_revealed(self._adapter.dump_python(payload, by_alias=True)))
+            else:
+                data = self._adapter.dump_json(payload, by_alias=True)
             self._adapter.validate_json(data)
         except ValidationError as error:
             raise self._invalid(error, "it does not survive the trip as JSON, ") from None
@@ -96,13 +103,20 @@ class Schema(Generic[T]):
         detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'payload'}: {e['msg']}" for e in errors[:5])
         return InvalidPayloadError(self._where, errors, why + detail)
 
-    def _refuse_secrets(self) -> None:
+    def _is_secret(self) -> bool:
         try:
-            described = json.dumps(self._adapter.json_schema())
+            return '"writeOnly": true' in json.dumps(self._adapter.json_schema())
         except PydanticUserError:
-            return  # a type without a JSON schema cannot be looked into
-        if '"writeOnly": true' in described:
-            raise ConfigurationError(
-                f"the schema of {self._where} has secret fields, which arrive masked: "
-                "send a reference to the secret instead"
-            )
+            return False  # a type without a JSON schema cannot be looked into
+
+
+def _revealed(value: Any) -> Any:
+    """What pydantic made of a payload in Python, with what is in its secrets: as JSON it would be masked."""
+    if isinstance(value, dict):
+        return {name: _revealed(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_revealed(inner) for inner in value]
+    if isinstance(value, BaseModel):
+        return _revealed(value.model_dump(by_alias=True))
+    reveal = getattr(value, "get_secret_value", None)
+    return value if reveal is None else _revealed(reveal())

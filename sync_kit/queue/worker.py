@@ -15,6 +15,7 @@ from sync_kit._io.aio import to_the_end
 from sync_kit._io.loops import current_task, is_cancelled
 from sync_kit.errors import ConfigurationError
 from sync_kit.options import Seconds, refuse_unknown, seconds, whole
+from sync_kit.queue.apart import Apart
 from sync_kit.queue.ids import make_id
 from sync_kit.queue.line import Line
 from sync_kit.queue.pool import Pool, Share, Slot
@@ -185,6 +186,7 @@ class Worker:
                     for line in self._lines:
                         group.start_soon(line.courier.listen)
                         group.start_soon(line.attend)
+                        group.start_soon(line.notes.write)
         finally:
             self._all_deaf.set()
 
@@ -209,7 +211,7 @@ class Worker:
             log.error("job %s has a record that cannot be read: %r", claim.id, error)
             return Outcome(claim.id, claim.generation, "fail", text=f"unreadable record: {error!r}")
         line.hold(run)
-        return await run.outcome(line.host)
+        return await Apart(run.outcome(line.host), run.context())
 
     async def _hand_back(self) -> None:
         for line in self._lines:

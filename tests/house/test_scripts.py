@@ -24,7 +24,7 @@ def code_of(path: Path) -> str:
 
 def indexes(body: str, table: str) -> set[int]:
     """The literal indexes of a table, those of `local a, b = unpack(KEYS)` included."""
-    unpacked = re.findall(rf"local ([\w, ]+?)\s*=\s*unpack\({table}\)", body)
+    unpacked = re.findall(rf"local ([\w,\s]+?)\s*=\s*unpack\({table}\)", body)
     last = max((len(names.split(",")) for names in unpacked), default=0)
     return {int(index) for index in re.findall(rf"\b{table}\[(\d+)\]", body)} | set(range(1, last + 1))
 

@@ -297,16 +297,6 @@ async def test_a_handler_of_the_wrong_shape_is_refused(jobs):
         async def nothing() -> None: ...
 
 
-async def test_a_schema_with_secrets_is_refused(jobs):
-    class Login(BaseModel):
-        password: SecretStr
-
-    with pytest.raises(ConfigurationError, match="arrive masked"):
-
-        @jobs.task(schema=Login)
-        async def login(payload: Login) -> None: ...
-
-
 @pytest.mark.parametrize(
     "options", [{"concurrency": 0}, {"poll_interval": 0}, {"drain_timeout": -1}, {"concurency": 3}]
 )

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 
 QUEUE = (
     *("ready", "suspects", "delayed", "leases", "parked", "kinds", "body", "state", "error"),
-    *("done", "failed", "cancelled", "wake", "paused", "workers", "records"),
+    *("done", "failed", "cancelled", "wake", "paused", "workers", "records", "held", "unique"),
+    *("results", "expiries", "waiters", "progress", "log"),
 )
 PATTERNS = (
     "*:mx:{*}:fence",

@@ -1,0 +1,66 @@
+"""The answer to a send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sync_kit.errors import ConfigurationError
+from sync_kit.jobs.results import wait_for_result, wait_for_result_blocking
+
+if TYPE_CHECKING:
+    from sync_kit.jobs.jobs import Jobs
+    from sync_kit.options import Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a `send`: the job is accepted and will run.
+
+    Attributes:
+        id: the job's id, a UUID version 7.
+        task: the name of its task.
+        duplicate: whether this is an older job that has the same unique key; then nothing was sent.
+    """
+
+    id: str
+    task: str
+    duplicate: bool = False
+    _jobs: Jobs | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def blocking(self) -> BlockingReceipt:
+        """The same verbs for code without an event loop."""
+        return BlockingReceipt(self)
+
+    async def result(self, timeout: Seconds | None = None) -> Any:
+        """Wait until the job has ended, and return what its handler made; one is called when it has, and does not poll.
+
+        Args:
+            timeout: seconds to wait at most; for ever if not given. The job goes on either way.
+
+        Returns:
+            The result as plain JSON values; None if the task has no `result_ttl=`.
+
+        Raises:
+            JobError: it has failed, was cancelled, or its result could not be stored or is not kept any longer.
+            TimeoutError: it has not ended in time.
+            Unavailable: Redis cannot be reached.
+        """
+        return await wait_for_result(self._known(), self.id, timeout)
+
+    def _known(self) -> Jobs:
+        if self._jobs is None:
+            raise ConfigurationError(f"the receipt of job {self.id} does not come from a send: use jobs.result(id)")
+        return self._jobs
+
+
+class BlockingReceipt:
+    """The verbs of a receipt, without await."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        self._receipt = receipt
+
+    def result(self, timeout: Seconds | None = None) -> Any:
+        """See `Receipt.result`."""
+        return wait_for_result_blocking(self._receipt._known(), self._receipt.id, timeout)
