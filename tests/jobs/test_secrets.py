@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import anyio
 import pytest
@@ -27,7 +28,7 @@ class Login(BaseModel):
     notes: dict[str, Secret[Card]] = {}
 
 
-PAYLOAD = {
+PAYLOAD: Any = {
     "user": "ann",
     "password": "hunter-2",
     "cards": [{"number": "4242-4242", "pin": 1234}],
@@ -62,7 +63,7 @@ async def test_a_secret_is_masked_wherever_a_job_is_shown_or_logged(jobs, kit, c
     receipt = await login.send(**PAYLOAD)
     async with jobs.worker():
         job = await status(jobs, receipt.id, "failed")
-    stranger = await Jobs("notes", kit=kit).get(receipt.id)  # a process that does not know the task
+    stranger: Any = await Jobs("notes", kit=kit).get(receipt.id)  # a process that does not know the task
     shown = [repr(job), str(job.data), repr(stranger), job.traceback, caplog.text]
     assert stranger.data == "**********"
     assert not [word for word in HIDDEN for text in shown if word in text]
@@ -78,7 +79,8 @@ async def test_a_secret_is_masked_when_its_schema_has_changed(jobs, kit):
     @later.task(schema=int, name="login")
     async def other(number: int) -> None: ...
 
-    assert (await later.get(receipt.id)).data == "**********"
+    seen: Any = await later.get(receipt.id)
+    assert seen.data == "**********"
     async with later.worker():
         with anyio.fail_after(20):
             job = await status(later, receipt.id, "failed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
@@ -38,7 +40,7 @@ def deploy(kit, version, schema, upgrade=None, got=None):
 
 
 async def test_older_payloads_are_upgraded_step_by_step(kit):
-    got: list = []
+    got: list[Any] = []
     _, first = deploy(kit, 1, dict)
     _, second = deploy(kit, 2, dict)
     jobs, third = deploy(kit, 3, Person, {1: to_two, 2: to_three}, got)
@@ -53,7 +55,7 @@ async def test_older_payloads_are_upgraded_step_by_step(kit):
 
 
 async def test_a_newer_version_is_parked_until_a_worker_knows_it(kit):
-    got: list = []
+    got: list[Any] = []
     old, _ = deploy(kit, 1, dict)
     new, greet = deploy(kit, 2, Person, {1: to_two}, got)
     receipt = await greet.send(first="Ann", last="Smith", age=3)
@@ -99,7 +101,14 @@ async def test_an_upgrade_to_what_the_schema_refuses_fails_for_good(kit):
 
 @pytest.mark.parametrize(
     ("version", "upgrade"),
-    [(0, None), (1.5, None), (True, None), (3, {1: to_two}), (2, {1: to_two, 2: to_three}), (2, {0: to_two, 1: to_two})],
+    [
+        (0, None),
+        (1.5, None),
+        (True, None),
+        (3, {1: to_two}),
+        (2, {1: to_two, 2: to_three}),
+        (2, {0: to_two, 1: to_two}),
+    ],
 )
 async def test_versions_with_a_hole_are_refused_when_registered(kit, version, upgrade):
     with pytest.raises(ConfigurationError, match=r"version|upgrade"):
