@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from sync_kit.queue.engine import MAX_CRASHES
 from sync_kit.queue.records import Claim, Item, Outcome
@@ -58,6 +58,14 @@ class Model(RuleBasedStateMachine):
         del self.claims[claim.id]
         self.stale.append(claim)
         return self.jobs[claim.id]
+
+    @initialize(follows=st.booleans())
+    def begin(self, follows: bool) -> None:
+        """A job runs, and perhaps another one waits for it: what is rare otherwise."""
+        self.send(KEYS[0], False, False, False)
+        self.claim()
+        if follows:
+            self.send(KEYS[0], True, False, False)
 
     @rule(key=st.sampled_from(KEYS), replace=st.booleans(), delayed=st.booleans(), twice=st.booleans())
     def send(self, key: str, replace: bool, delayed: bool, twice: bool) -> None:
@@ -203,6 +211,6 @@ def test_a_key_has_one_live_job_whatever_happens(kit, server):
         run_state_machine_as_test(
             model,
             settings=settings(
-                max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]
+                max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[*HealthCheck]
             ),
         )
