@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SyncKit", "configure", "default_kit"]
 
+CLOSING = 5.0
+"""Seconds that closing the clients of one event loop may take in tests."""
+
 
 class Home:
     """What belongs to one event loop: the loop as threads see it, the driver, and what rooms share by name.
@@ -129,6 +132,18 @@ class SyncKit:
         if not self._homes:
             self._address.leave()
 
+    def close_all(self) -> None:
+        """Close everything, also what belongs to loops of asyncio that are open but not running. For tests.
+
+        Loops that run, in other threads, keep their clients until they end.
+        """
+        for token, home in list(self._homes.items()):
+            if home.loop.is_asyncio and not token.is_closed() and not token.is_running() and current_token() is None:
+                self._homes.pop(token, None)
+                token.run_until_complete(asyncio.wait_for(home.aclose(), CLOSING))
+        self._last = None
+        self.close()
+
     def home(self) -> Home:
         """The part of this kit that belongs to the running event loop. For the rooms of sync_kit itself."""
         token = current_token()
@@ -167,6 +182,16 @@ class SyncKit:
             raise ConfigurationError(
                 f"a blocking call inside a running event loop would stop it: use `{there}` instead"
             )
+
+    def sweep(self) -> int:
+        """Remove every key of this namespace, a few hundred at a time; returns how many there were. For tests. Blocks.
+
+        Raises:
+            Unavailable: Redis cannot be reached; some may be left.
+        """
+        from sync_kit._io.sweep import sweep
+
+        return sweep(self._address, f"{encode_part(self.namespace)}:")
 
     def _bind(self, token: Any) -> Home:
         if token is None:
@@ -224,6 +249,13 @@ def configure(url: str | None = None, *, namespace: str = "sync-kit", client: An
     global _default
     _default = SyncKit(url, namespace=namespace, client=client, **unknown)
     return _default
+
+
+def replace_default(kit: SyncKit | None) -> SyncKit | None:
+    """Make `kit` the default kit, and return what was: None if there was none yet. For tests, which put it back."""
+    global _default
+    replaced, _default = _default, kit
+    return replaced
 
 
 def default_kit() -> SyncKit:

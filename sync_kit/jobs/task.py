@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from sync_kit.errors import DuplicateJobError
+from sync_kit.jobs import outlet
 from sync_kit.jobs.options import (
     Options,
     read_headers,
@@ -86,7 +87,10 @@ class Sender(Generic[P, T]):
             DuplicateJobError: there is a job with this unique key, and `on_duplicate="raise"`.
             Unavailable: Redis cannot be reached; whether the job was stored is not known.
         """
-        return (await self.jobs.kit.driver.run(self.send_flow([self.schema.make(args, kwargs)])))[0]
+        payloads = [self.schema.make(args, kwargs)]
+        if outlet.current is not None:
+            return (await outlet.current.send(self, payloads))[0]
+        return (await self.jobs.kit.driver.run(self.send_flow(payloads)))[0]
 
     async def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
         """Send one job for each payload, two thousand in each round trip. Raises what `send` raises.
@@ -95,6 +99,8 @@ class Sender(Generic[P, T]):
         sent when that is raised.
         """
         checked = [self.schema.check(payload) for payload in payloads]
+        if outlet.current is not None:
+            return await outlet.current.send(self, checked)
         return await self.jobs.kit.driver.run(self.send_flow(checked))
 
     def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
@@ -146,15 +152,18 @@ class BlockingSender(Generic[P, T]):
 
     def send(self, *args: Any, **kwargs: Any) -> Receipt:
         """See `Sender.send`."""
-        sender = self._sender
-        flow = sender.send_flow([sender.schema.make(args, kwargs)])
-        return sender.jobs.kit.run_blocking(flow, f"{sender.name}.send(...)")[0]
+        return self._deliver([self._sender.schema.make(args, kwargs)], "send(...)")[0]
 
     def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
         """See `Sender.send_many`."""
+        return self._deliver([self._sender.schema.check(payload) for payload in payloads], "send_many(...)")
+
+    def _deliver(self, payloads: list[T], verb: str) -> list[Receipt]:
         sender = self._sender
-        flow = sender.send_flow([sender.schema.check(payload) for payload in payloads])
-        return sender.jobs.kit.run_blocking(flow, f"{sender.name}.send_many(...)")
+        if outlet.current is not None:
+            sender.jobs.kit.refuse_in_loop(f"{sender.name}.{verb}")
+            return outlet.current.send_blocking(sender, payloads)
+        return sender.jobs.kit.run_blocking(sender.send_flow(payloads), f"{sender.name}.{verb}")
 
 
 class Task(Sender[P, T]):

@@ -95,6 +95,10 @@ class Observers:
         """Tell `observer` of every event from now on."""
         self._observers.append(observer)
 
+    def remove(self, observer: Observer) -> None:
+        """Tell `observer` no more."""
+        self._observers.remove(observer)
+
     def tell(self, event: Event) -> None:
         """Tell all of them. What they raise is logged."""
         for observer in self._observers:

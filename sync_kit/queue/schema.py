@@ -46,6 +46,11 @@ class Schema(Generic[T]):
             raise ConfigurationError(f"the schema of {where} cannot be used: {error.message}") from error
         self.has_secrets = self._is_secret()
 
+    @property
+    def kind(self) -> Any:
+        """The type itself."""
+        return self._kind
+
     def make(self, args: Sequence[Any], fields: Mapping[str, Any]) -> T:
         """The payload of a `send(...)` call. Raises `InvalidPayloadError`."""
         if len(args) == 1 and not fields:
