@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,3 +41,12 @@ def test_an_unknown_report_is_not_found_and_gives_its_lease_back(app):
 
 def test_the_app_is_short():
     assert len((HERE / "app.py").read_text().splitlines()) < 150
+
+
+def test_the_tests_of_the_app_itself_pass_with_and_without_a_server_of_their_own(server):
+    for url in (server.url, ""):
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "REDIS_URL": url, "VALKEY_URL": ""}
+        command = [sys.executable, "-m", "pytest", "-p", "sync_kit_pytest", "-p", "no:cacheprovider"]
+        ran = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=50)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert " 8 passed" in ran.stdout
