@@ -9,9 +9,10 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sync_kit import Backoff, ConfigurationError, Jobs, Queue, Retry, Unavailable
+from sync_kit import Backoff, ConfigurationError, Jobs, Queue, Retry, SyncKit, Unavailable
 from sync_kit.testing import Drained, FailedJobsError, NotDrainedError, drain, drain_blocking
 from tests.support.ticks import elapsed
+from tests.testing.conftest import mail_of
 
 pytestmark = pytest.mark.anyio
 
@@ -247,3 +248,14 @@ def test_the_blocking_twin_comes_back_from_a_handler_that_blocks_its_event_loop(
     for thread in threading.enumerate():
         if thread.name == "sync-kit-drain":
             thread.join(20)
+
+
+async def test_queues_of_a_cluster_are_drained_too(cluster, namespace):
+    async with SyncKit(cluster.url, namespace=namespace) as kit:
+        several = [mail_of(Jobs(name, kit=kit)) for name in ("a", "b", "c")]
+        for mail in several:
+            await mail.count.using(delay=3600).send(1)
+        assert (await drain(*(mail.jobs for mail in several))).completed == 3
+        assert [mail.ran for mail in several] == [[1]] * 3
+        await to_thread.run_sync(kit.sweep)
+    await to_thread.run_sync(kit.close)
