@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 REDIS_PY = ["6", "7", "8"]
-CODE = ["sync_kit", "sync_kit_starlette", "sync_kit_django", "sync_kit_pytest"]
+CODE = ["sync_kit", "sync_kit_starlette", "sync_kit_django"]
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"

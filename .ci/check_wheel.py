@@ -21,12 +21,12 @@ def main() -> None:
     if missing := wanted(project) - inside:
         sys.exit(f"not in {wheel.name}: {', '.join(sorted(missing))}")
     packages = {name.split("/")[0] for name in wanted(project)}
-    for package in sorted(packages - {"sync_kit_django", "sync_kit_pytest"}):  # what they adapt to is not here
+    for package in sorted(packages - {"sync_kit_django"}):  # what they adapt to is not here
         module = importlib.import_module(package)
         if project in Path(module.__file__ or "").parents and ".nox" not in str(module.__file__):
             sys.exit(f"{package} was imported from the project, not from the wheel")
-    if not entry_points(group="pytest11", name="sync_kit_pytest"):
-        sys.exit(f"{wheel.name} does not tell pytest of sync_kit_pytest")
+    if not entry_points(group="pytest11", name="sync_kit.pytest_plugin"):
+        sys.exit(f"{wheel.name} does not tell pytest of sync_kit.pytest_plugin")
     print(f"{wheel.name}: {len(wanted(project))} files, imports")
 
 

@@ -46,7 +46,7 @@ def test_the_app_is_short():
 def test_the_tests_of_the_app_itself_pass_with_and_without_a_server_of_their_own(server):
     for url in (server.url, ""):
         environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "REDIS_URL": url, "VALKEY_URL": ""}
-        command = [sys.executable, "-m", "pytest", "-p", "sync_kit_pytest", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-p", "sync_kit.pytest_plugin", "-p", "no:cacheprovider"]
         ran = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=50)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert " 8 passed" in ran.stdout

@@ -1,7 +1,7 @@
 """Fixtures for pytest: a kit in a namespace of the test's own, and jobs that are kept or run at once.
 
-pytest loads this by itself once sync-kit is installed. It is a package of its own so that this costs nothing: what a
-test does not ask for is not imported. See `sync_kit/testing/README.md`.
+pytest loads this by itself once sync-kit is installed. What a test does not ask for is neither imported nor started.
+See `sync_kit/testing/README.md`.
 """
 
 from __future__ import annotations
