@@ -13,7 +13,19 @@ from sync_kit.errors import (
     Unavailable,
     UnknownTaskError,
 )
-from sync_kit.jobs import Backoff, Counts, Job, JobLogFilter, Jobs, Progress, Receipt, Retry, Task, current_job
+from sync_kit.jobs import (
+    Backoff,
+    Counts,
+    Job,
+    JobLogFilter,
+    Jobs,
+    Progress,
+    Receipt,
+    Retry,
+    Schedule,
+    Task,
+    current_job,
+)
 from sync_kit.kit import SyncKit, configure
 from sync_kit.mutex import BlockingLease, Holder, Lease, Mutex, Semaphore
 from sync_kit.queue import Message, Queue, Worker, WorkerInfo
@@ -43,6 +55,7 @@ __all__ = [
     "RateLimiter",
     "Receipt",
     "Retry",
+    "Schedule",
     "Semaphore",
     "ServerError",
     "SyncKit",

@@ -5,6 +5,7 @@ from sync_kit.jobs.current import JobLogFilter, current_job
 from sync_kit.jobs.job import BlockingJob, Counts, Job, JobList, Progress
 from sync_kit.jobs.jobs import Jobs
 from sync_kit.jobs.receipt import BlockingReceipt, Receipt
+from sync_kit.jobs.schedules import BlockingSchedules, Schedule, Schedules
 from sync_kit.jobs.task import BlockingSender, Sender, Task
 from sync_kit.queue.backoff import Backoff, Retry
 
@@ -13,6 +14,7 @@ __all__ = [
     "BlockingJob",
     "BlockingJobs",
     "BlockingReceipt",
+    "BlockingSchedules",
     "BlockingSender",
     "Counts",
     "Job",
@@ -22,6 +24,8 @@ __all__ = [
     "Progress",
     "Receipt",
     "Retry",
+    "Schedule",
+    "Schedules",
     "Sender",
     "Task",
     "current_job",

@@ -24,6 +24,9 @@ class Header:
         result_ttl: seconds that its result is kept; 0 if it is not wanted.
         secret: whether the payload must not be shown by who does not know the task.
         headers: what the sender's context says.
+        schedule: the name of the schedule that it is from.
+        slot: of which of its slots, in epoch milliseconds; 0 for none.
+        interval: seconds between two of these, if the schedule has an interval.
     """
 
     retries: int = 0
@@ -34,6 +37,9 @@ class Header:
     result_ttl: float = 0.0
     secret: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    schedule: str | None = None
+    slot: int = 0
+    interval: float | None = None
 
     def encode(self) -> bytes:
         """The line, line break included."""

@@ -93,7 +93,7 @@ class Job:
         timeout: seconds that a run may take, or None.
         crashes: how many workers died while they ran it.
         created_at: when it was sent, by the sender's clock.
-        scheduled_at: when it is due, while it is delayed.
+        scheduled_at: when it is due, while it is delayed; of a job from a schedule, its slot.
         started_at: when its last run began.
         completed_at: when it was completed, failed for good or was cancelled.
         error: type and message of the last error, or None.
@@ -101,6 +101,8 @@ class Job:
         tag: a word of the sender's, to find it by.
         key: its unique key, if it has one.
         headers: what its sender's context said, see `Jobs.carry`.
+        schedule: the name of the schedule that it is from, or None.
+        interval: seconds between two of its kind, if that schedule has an interval.
         traceback: where the last error was raised, as text.
         result: what its handler made, as plain JSON values, while that is kept.
         reported: the last progress that its handler told.
@@ -124,6 +126,8 @@ class Job:
     tag: str | None
     key: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    schedule: str | None = None
+    interval: float | None = None
     traceback: str | None = None
     result: Any = None
     reported: Progress | None = None
@@ -194,7 +198,7 @@ def running(claim: Claim, task: str, header: Header, data: Any, reporter: Report
         timeout=header.timeout,
         crashes=claim.crashes,
         created_at=made_at(claim.id),
-        scheduled_at=None,
+        scheduled_at=read_time(header.slot),
         started_at=None,
         completed_at=None,
         error=None,
@@ -202,6 +206,8 @@ def running(claim: Claim, task: str, header: Header, data: Any, reporter: Report
         tag=header.tag,
         key=header.key,
         headers=header.headers,
+        schedule=header.schedule,
+        interval=header.interval,
         result=result,
         _reporter=reporter,
     )
@@ -214,21 +220,23 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
     return Job(
         id=entry.id,
         task=name,
-        data=_payload(tasks.get(name), version, header, payload),
+        data=read_payload(tasks.get(name), version, header, payload),
         status=entry.status,
         attempts=entry.attempts,
         max_retries=header.retries,
         timeout=header.timeout,
         crashes=entry.crashes,
         created_at=made_at(entry.id),
-        scheduled_at=_time(entry.due_ms) if entry.status == "delayed" else None,
-        started_at=_time(entry.started_ms),
-        completed_at=_time(entry.finished_ms),
+        scheduled_at=read_time(header.slot or (entry.due_ms if entry.status == "delayed" else 0)),
+        started_at=read_time(entry.started_ms),
+        completed_at=read_time(entry.finished_ms),
         error=entry.error or None,
         priority=header.priority,
         tag=header.tag,
         key=header.key,
         headers=header.headers,
+        schedule=header.schedule,
+        interval=header.interval,
         traceback=entry.traceback or None,
         result=seen_result(entry.result),
         reported=Progress(**json.loads(entry.progress)) if entry.progress else None,
@@ -236,7 +244,7 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
     )
 
 
-def _payload(task: Task[Any, Any] | None, version: int, header: Header, payload: bytes) -> Any:
+def read_payload(task: Task[Any, Any] | None, version: int, header: Header, payload: bytes) -> Any:
     """The payload as its task reads it; as plain values when it does not fit any more, so that it can be looked at."""
     if task is not None and version <= task.versions.newest:
         try:
@@ -254,5 +262,6 @@ def plain(header: Header, payload: bytes) -> Any:
         return None
 
 
-def _time(ms: int) -> datetime | None:
+def read_time(ms: int) -> datetime | None:
+    """A moment of the server's clock, None for 0."""
     return datetime.fromtimestamp(ms / 1000, timezone.utc) if ms else None

@@ -14,6 +14,8 @@ from sync_kit.jobs.options import TIMEOUT, Options, read_key, read_on_duplicate,
 from sync_kit.jobs.policy import Moment, read_policy
 from sync_kit.jobs.results import wait_for_result
 from sync_kit.jobs.run import JobRun
+from sync_kit.jobs.schedules.declare import Scheduling
+from sync_kit.jobs.schedules.keeper import Keeper
 from sync_kit.jobs.task import Task
 from sync_kit.jobs.versions import Versions, refuse_versioned
 from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
@@ -81,7 +83,7 @@ class Register(Protocol):
     def __call__(self, handler: Callable[[T, Job], Any], /) -> Task[[T], T]: ...
 
 
-class Jobs(Source):
+class Jobs(Scheduling, Source):
     """Background jobs: sent from anywhere, run at least once by a worker.
 
     A job that was accepted is run to a final state, whatever process dies, whenever. Handlers may run
@@ -99,6 +101,7 @@ class Jobs(Source):
     """
 
     space = "q"
+    task_options = TASK_OPTIONS
 
     def __init__(
         self,
@@ -111,7 +114,8 @@ class Jobs(Source):
         **unknown: Never,
     ) -> None:
         refuse_unknown("Jobs", unknown, ("keep", "max_payload", "park_ttl", "kit"))
-        super().__init__(name, Keep(completed=seconds("keep", keep), parked=seconds("park_ttl", park_ttl)), kit)
+        Scheduling.__init__(self)
+        Source.__init__(self, name, Keep(completed=seconds("keep", keep), parked=seconds("park_ttl", park_ttl)), kit)
         self.max_payload = read_most(max_payload)
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.middlewares: list[Middleware] = []
@@ -129,6 +133,10 @@ class Jobs(Source):
     def open(self, claim: Claim) -> JobRun:
         """See `Source.open`."""
         return JobRun(claim, self)
+
+    def companion(self, worker: str) -> Keeper:
+        """See `Source.companion`."""
+        return Keeper(self, worker)
 
     @property
     def blocking(self) -> BlockingJobs:

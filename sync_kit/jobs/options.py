@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Literal
 
+    from sync_kit.jobs.schedules.plan import Timing
     from sync_kit.queue.when import When
 
     OnDuplicate = Literal["return", "raise", "replace"]
@@ -39,6 +40,7 @@ class Options:
     on_duplicate: str = "return"
     result_ttl: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    timing: Timing | None = None
 
     def header(self, *, secret: bool) -> Header:
         """What all jobs with these options say beside their payloads."""

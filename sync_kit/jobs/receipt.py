@@ -21,11 +21,13 @@ class Receipt:
         id: the job's id, a UUID version 7.
         task: the name of its task.
         duplicate: whether this is an older job that has the same unique key; then nothing was sent.
+        schedule: a schedule was made or changed: `id` is its name, and jobs are sent when it is due.
     """
 
     id: str
     task: str
     duplicate: bool = False
+    schedule: bool = False
     _jobs: Jobs | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -50,6 +52,8 @@ class Receipt:
         return await wait_for_result(self._known(), self.id, timeout)
 
     def _known(self) -> Jobs:
+        if self.schedule:
+            raise ConfigurationError(f"schedule {self.id!r} has no result, its jobs have: ask jobs.result(id) for one")
         if self._jobs is None:
             raise ConfigurationError(f"the receipt of job {self.id} does not come from a send: use jobs.result(id)")
         return self._jobs

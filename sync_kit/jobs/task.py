@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from sync_kit.errors import DuplicateJobError
+from sync_kit.errors import ConfigurationError, DuplicateJobError
 from sync_kit.jobs import outlet
 from sync_kit.jobs.options import (
     Options,
@@ -17,6 +17,7 @@ from sync_kit.jobs.options import (
     stored_key,
 )
 from sync_kit.jobs.receipt import Receipt
+from sync_kit.jobs.schedules.plan import TIMING, draft, read_timing
 from sync_kit.options import Seconds, label, refuse_unknown, whole
 from sync_kit.queue.handler import arguments_of
 from sync_kit.queue.ids import make_id
@@ -26,7 +27,7 @@ from sync_kit.queue.when import read_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     from typing_extensions import Never
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sync_kit.jobs.jobs import Jobs
     from sync_kit.jobs.options import Key, OnDuplicate
     from sync_kit.jobs.policy import Policy
+    from sync_kit.jobs.schedules.plan import Draft, Missed, Timing
     from sync_kit.jobs.versions import Versions
     from sync_kit.queue.schema import Schema
 
@@ -43,6 +45,7 @@ T = TypeVar("T")
 OPTIONS = (
     *("delay", "at", "retries", "timeout", "priority", "tag"),
     *("key", "on_duplicate", "result_ttl", "headers"),
+    *(*TIMING, "name"),
 )
 
 
@@ -64,7 +67,7 @@ class Sender(Generic[P, T]):
         self.schema = schema
         self.options = options
         self._header = options.header(secret=schema.has_secrets)
-        self._head = self._header.encode()
+        self.head = self._header.encode()
 
     @property
     def blocking(self) -> BlockingSender[P, T]:
@@ -106,6 +109,8 @@ class Sender(Generic[P, T]):
     def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
         """The flow of `send` and `send_many`."""
         options = self.options
+        if options.timing is not None:
+            return (yield from self._schedule_flow(options.timing, payloads))
         keys = None if options.key is None else [options.key_of(payload) for payload in payloads]
         if keys is not None:
             items = [self.item(payload, key) for payload, key in zip(payloads, keys, strict=True)]
@@ -118,10 +123,26 @@ class Sender(Generic[P, T]):
         """A new job, ready to be stored. Raises `InvalidPayloadError` if it could not be read back."""
         return Item(make_id(), self.kind, self._head_now(key) + self.schema.dump(payload))
 
+    def draft(self, timing: Timing, payload: T, *, declared: bool = False) -> Draft:
+        """A schedule, ready to be stored. Raises `InvalidPayloadError`, and `ConfigurationError` if there is a key."""
+        if self.options.key is not None:
+            raise ConfigurationError(
+                f"task {self.name!r} has a unique key, which a schedule cannot have: its runs do not overlap anyway"
+            )
+        return draft(timing, self.kind, self.head, self.schema.dump(payload), declared=declared)
+
+    def _schedule_flow(self, timing: Timing, payloads: list[T]) -> Flow[list[Receipt]]:
+        """Make or change a schedule for each payload."""
+        if timing.name is not None and len(payloads) > 1:
+            raise ConfigurationError(f"schedule {timing.name!r} has one payload: leave name= out to send many")
+        drafts = [self.draft(timing, payload) for payload in payloads]
+        yield from self.jobs.schedules.timetable.put_flow(drafts)
+        return [Receipt(made.plan.name, self.name, schedule=True) for made in drafts]
+
     def _head_now(self, key: str | None) -> bytes:
         carried = self.jobs.carried
         if key is None and not carried:
-            return self._head
+            return self.head
         said = {variable.name: value for variable in carried if (value := variable.get(None)) is not None}
         return replace(self._header, key=key, headers=read_headers({**said, **self._header.headers})).encode()
 
@@ -210,6 +231,13 @@ class Task(Sender[P, T]):
         on_duplicate: OnDuplicate | None = None,
         result_ttl: Seconds | None = None,
         headers: Mapping[str, str] | None = None,
+        interval: Seconds | None = None,
+        cron: str | None = None,
+        tz: str | tzinfo | None = None,
+        name: str | None = None,
+        start_immediately: bool | None = None,
+        missed: Missed | None = None,
+        overlap: bool | None = None,
         **unknown: Never,
     ) -> Sender[P, T]:
         """A sender with other options than the task's.
@@ -223,13 +251,22 @@ class Task(Sender[P, T]):
             tag: a word to find the job by, see `Jobs.list`.
             key, on_duplicate, result_ttl: see `Jobs.task`.
             headers: short texts for `job.headers`, such as trace ids; see also `Jobs.carry`.
+            interval: send a job every so many seconds from now on: `send` makes a schedule, or changes it.
+            cron: the same at the times of a cron expression.
+            tz: the time zone of that, an IANA name; UTC if not given.
+            name: of the schedule; made of the task and the payload if not given.
+            start_immediately, missed, overlap: see `Jobs.every`.
 
         Raises:
-            ConfigurationError: an option is wrong, or both `delay` and `at` are given.
+            ConfigurationError: an option is wrong, or more than one of `delay`, `at`, `interval` and `cron` is given.
         """
-        refuse_unknown(f"task {self.name!r}", unknown, OPTIONS)
+        where = f"task {self.name!r}"
+        refuse_unknown(where, unknown, OPTIONS)
+        given = {"interval": interval, "cron": cron, "tz": tz, "start_immediately": start_immediately}
+        given |= {"missed": missed, "overlap": overlap, "name": name}
+        timing = read_timing(where, given, once={"delay": delay, "at": at})
         when = read_when("a job", delay, at, self.options.when.priority if priority is None else priority)
-        changed = replace(self.options, when=when)
+        changed = replace(self.options, when=when, timing=timing)
         if retries is not None:
             changed = replace(changed, retries=whole("retries", retries, most=10_000))
         if not isinstance(timeout, Unset):

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from sync_kit.errors import ServerError, SyncKitError
-from sync_kit.queue.engine import BATCH, HINT, Lane
+from sync_kit.queue.engine import BATCH, HINT, LOOK, Lane
 from sync_kit.queue.events import Failed, Lost
 from sync_kit.queue.records import Outcome
 
@@ -69,6 +69,7 @@ class Courier:
         self._pool: Pool
         self._delivered: Callable[[Outcome, bool], None]
         self._cancel: Callable[[str, int], None]
+        self._told: Callable[[bytes], None]
         self._slots: deque[Slot] = deque()
         self._asking: set[Slot] = set()
         self._outcomes: deque[Outcome] = deque()
@@ -89,9 +90,15 @@ class Courier:
         """Whether there are outcomes that are not stored yet."""
         return bool(self._outcomes) or self._open_lanes > 0
 
-    def bind(self, pool: Pool, delivered: Callable[[Outcome, bool], None], cancel: Callable[[str, int], None]) -> None:
-        """Who gets the jobs; and who is told whether an outcome was stored, and that a run is to be cancelled."""
-        self._pool, self._delivered, self._cancel = pool, delivered, cancel
+    def bind(
+        self,
+        pool: Pool,
+        delivered: Callable[[Outcome, bool], None],
+        cancel: Callable[[str, int], None],
+        told: Callable[[bytes], None],
+    ) -> None:
+        """Who gets the jobs; who is told whether an outcome was stored, that a run is to be cancelled, and the rest."""
+        self._pool, self._delivered, self._cancel, self._told = pool, delivered, cancel, told
 
     def expect(self, slot: Slot) -> None:
         """Fetch a job for `slot`."""
@@ -289,6 +296,8 @@ class Courier:
         if word == b"cancel":
             job, _, generation = rest.partition(b" ")
             self._cancel(job.decode(), int(generation))
+        elif word not in (HINT, LOOK, b""):
+            self._told(word)
         elif said in (HINT, None) and waited:
             self.empty = False
             self._pool.share_out()

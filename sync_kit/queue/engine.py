@@ -41,6 +41,8 @@ LOG_BYTES = 16_384
 """What is kept of the log of a job."""
 HINT = b"1"
 """What is in the list on which idle workers wait."""
+LOOK = b"look"
+"""What a worker is told that does not wait for hints and found less than it wants."""
 
 
 class Layout:

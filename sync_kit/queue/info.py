@@ -34,6 +34,7 @@ class WorkerInfo:
         healthy: whether none of its threads is stuck in a plain function that overran ten timeouts.
         started_at: epoch seconds by its own clock.
         silent: seconds since it said this, by the server's clock.
+        declared: schedules in its code, as `name@digest`.
     """
 
     id: str
@@ -47,6 +48,7 @@ class WorkerInfo:
     healthy: bool
     started_at: float
     silent: float
+    declared: tuple[str, ...] = ()
 
 
 def record(*, running: Sequence[str], tasks: Sequence[str], **said: Any) -> bytes:
@@ -62,8 +64,10 @@ def workers_flow(desk: Desk) -> Flow[list[WorkerInfo]]:
 
 
 def _read(name: str, silent: float, said: dict[str, Any]) -> WorkerInfo:
-    running, tasks = tuple(said.pop("running")), tuple(said.pop("tasks"))
-    return WorkerInfo(id=name, silent=silent, running=running, tasks=tasks, **said)
+    known = {field: said[field] for field in WorkerInfo.__slots__ if field in said}  # a newer worker says more
+    for names in ("running", "tasks", "declared"):
+        known[names] = tuple(said.get(names, ()))
+    return WorkerInfo(**known | {"id": name, "silent": silent})
 
 
 @lru_cache(maxsize=1)

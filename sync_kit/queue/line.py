@@ -42,6 +42,7 @@ class Line:
         self.leases = Leases(source, source.kit.home().loop, self.report)
         self.notes = Notes(source, source.kit.home().loop)
         self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends, self.notes)
+        self.companion = source.companion(worker.id)
         self._worker = worker
         self._began = time.time()
         self._early: deque[tuple[str, int]] = deque(maxlen=MOST_EARLY)
@@ -57,6 +58,8 @@ class Line:
     def delivered(self, outcome: Outcome, stored: bool) -> None:
         """An outcome is stored, or was refused: its lease has ended."""
         run = self.leases.drop(outcome.id, outcome.generation)
+        if run is not None and self.companion is not None:
+            self.companion.ended(run)
         if run is not None and stored and self.source.observers:
             self._tell(run, outcome)
 
@@ -68,6 +71,11 @@ class Line:
         else:
             log.info("%r is cancelled", run)
             run.stop("cancelled")
+
+    def told(self, word: bytes) -> None:
+        """Somebody told this worker something that is for its companion."""
+        if self.companion is not None:
+            self.companion.hear(word)
 
     async def attend(self) -> None:
         """The task that says every ten seconds that this worker is there, and fetches parked jobs that it can run."""
@@ -123,4 +131,5 @@ class Line:
             lag=round(self.leases.lag(), 3),
             healthy=self._worker.healthy,
             started_at=self._began,
+            **({} if self.companion is None else self.companion.said()),
         )

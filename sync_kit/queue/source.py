@@ -10,6 +10,7 @@ from sync_kit.queue.base import QueueBase
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sync_kit.queue.companion import Companion
     from sync_kit.queue.records import Claim
     from sync_kit.queue.run import Run
 
@@ -28,3 +29,7 @@ class Source(QueueBase, ABC):
     @abstractmethod
     def open(self, claim: Claim) -> Run:
         """Make the run of what was claimed. Whatever it raises fails the job: its record cannot be read."""
+
+    def companion(self, worker: str) -> Companion | None:  # noqa: ARG002 (a plain queue has none)
+        """What is to live beside this queue in a worker, for as long as that runs."""
+        return None

@@ -149,7 +149,7 @@ class Worker:
 
     def _start(self) -> None:
         for line in self._lines:
-            line.courier.bind(self._pool, line.delivered, line.cancel)
+            line.courier.bind(self._pool, line.delivered, line.cancel, line.told)
             line.leases.start()
             for lane in range(line.courier.lanes):
                 self._begin(partial(line.courier.carry, lane))
@@ -187,6 +187,8 @@ class Worker:
                         group.start_soon(line.courier.listen)
                         group.start_soon(line.attend)
                         group.start_soon(line.notes.write)
+                        if line.companion is not None:
+                            group.start_soon(line.companion.run)
         finally:
             self._all_deaf.set()
 

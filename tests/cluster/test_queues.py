@@ -59,6 +59,26 @@ async def _often(seen: list[str], text: str, count: int) -> bool:
     return seen.count(text) == count
 
 
+async def test_every_verb_of_schedules(kit, face):
+    jobs = Jobs("notes", kit=kit)
+    twin = face(jobs.schedules)
+
+    @jobs.every(0.2)
+    async def beat() -> None: ...
+
+    async def has_fired() -> bool:
+        found = await jobs.schedules.get("beat")
+        return found is not None and found.runs >= 2
+
+    await face(beat.using(cron="@yearly", name="sent")).send()
+    async with jobs.worker():
+        await until(has_fired)
+        assert [found.name for found in await twin.list()] == ["beat", "sent"]
+        receipt = await twin.run("sent")
+        await status(jobs, receipt.id, "completed")
+        assert (await twin.pause("beat"), await twin.resume("beat"), await twin.delete("sent")) == (True, True, True)
+
+
 async def test_every_verb_of_a_queue(kit, face):
     queue: Queue[str] = Queue("events", schema=str, max_deliveries=1, kit=kit)
     twin = face(Queue("events", schema=str, kit=kit))

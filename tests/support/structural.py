@@ -8,6 +8,7 @@ QUEUE = (
     *("ready", "suspects", "delayed", "leases", "parked", "kinds", "body", "state", "error"),
     *("done", "failed", "cancelled", "wake", "paused", "workers", "records", "held", "unique"),
     *("results", "expiries", "waiters", "progress", "log"),
+    *("schedules", "payloads", "turns", "timetable"),
 )
 PATTERNS = (
     "*:mx:{*}:fence",

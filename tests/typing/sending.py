@@ -13,7 +13,7 @@ import pydantic.dataclasses
 from pydantic import BaseModel, Field, RootModel
 from typing_extensions import TypedDict, assert_type
 
-from sync_kit import Job, Jobs, Receipt
+from sync_kit import Job, Jobs, Receipt, Schedule
 
 jobs = Jobs("typed")
 
@@ -245,3 +245,36 @@ def options_are_checked() -> None:
     jobs.task(schema=Email, retries="many")  # expect-error
     jobs.task(schema=int, tiemout=1)  # expect-error
     jobs.task(schema=int | str, retry=1)  # expect-error
+
+
+@jobs.every(60, retries=2, missed="skip")
+async def beat() -> None: ...
+
+
+@jobs.cron("@daily", tz="Europe/Berlin")
+def nightly(job: Job) -> None: ...
+
+
+@jobs.every(60, payload=Email(to="a"))
+@jobs.task(schema=Email)
+async def often(email: Email) -> None: ...
+
+
+async def schedules_are_tasks() -> None:
+    assert_type(await beat.send(), Receipt)
+    assert_type(await nightly.send(), Receipt)
+    await often.send(to="a")
+    await email.using(interval=60, start_immediately=True, name="a").send(to="a")
+    await email.using(cron="* * * * *", tz="UTC", missed="all", overlap=True).send(to="a")
+    for schedule in await jobs.schedules.list():
+        assert_type(schedule, Schedule)
+    assert_type(jobs.schedules.blocking.run("a"), Receipt | None)
+
+    await beat.send(1)  # expect-error
+    await beat.send(a=1)  # expect-error
+    await often.send(too="a")  # expect-error
+    email.using(interval="often")  # expect-error
+    email.using(cron="* * * * *", missed="some")  # expect-error
+    jobs.every(60, missed="some")  # expect-error
+    jobs.every("60")  # expect-error
+    jobs.cron(5)  # expect-error
