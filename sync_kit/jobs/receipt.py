@@ -27,7 +27,7 @@ class Receipt:
     id: str
     task: str
     duplicate: bool = False
-    schedule: bool = False
+    schedule: bool = field(default=False, kw_only=True)
     _jobs: Jobs | None = field(default=None, repr=False, compare=False)
 
     @property

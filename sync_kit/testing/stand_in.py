@@ -43,6 +43,7 @@ def stand_in(source: Source, call: Call, failures: dict[str, BaseException]) -> 
     """The same queue, for a worker of a test."""
     shadow: Any = copy.copy(source)
     if isinstance(source, Jobs):
+        shadow.companion = lambda _: None  # a test that works a queue off does not want it filled by schedules
         shadow.tasks = {name: _task(task, call, failures) for name, task in source.tasks.items()}
     elif isinstance(source, Processing) and not source.is_async:
         shadow.handler, shadow.is_async = _awaitable(source.handler, call), True

@@ -11,6 +11,7 @@ import anyio
 
 from sync_kit.errors import SyncKitError
 from sync_kit.jobs.schedules.plan import fires
+from sync_kit.jobs.schedules.timetable import SOON
 from sync_kit.queue.companion import Companion
 from sync_kit.queue.courier import back_off
 from sync_kit.queue.engine import BATCH
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sync_kit")
 
-LONGEST_SLEEP, IDLE_SLEEP = 10.0, 30.0
+LONGEST_SLEEP, IDLE_SLEEP = 10.0, SOON / 1000
 """Seconds between two looks at most: while there are schedules, and while there are none."""
 BUSY_SLEEP = 1.0
 """Seconds between two looks while a slot waits for the last run of its schedule."""
@@ -89,13 +90,15 @@ class Keeper(Companion):
         """Fire what is due; returns the seconds until there is something to do."""
         table = self._jobs.schedules.timetable
         pause = await self._settle_in_time(table)
-        while (sent := (look := await self._fire_page(table)).sent) is not None:
-            if not sent:
-                return HASTE  # somebody else was faster
-        due, busy = look.due, look.busy
+        look = await self._fire_page(table)
+        while look.sent:
+            look = await self._fire_page(table)
+        if look.sent is not None:
+            return HASTE  # another keeper was faster
+        due = look.due
         if due.coming is not None:
             pause = min(pause, max(0, due.coming - due.now + 1) / 1000)
-        return min(pause, BUSY_SLEEP if busy else LONGEST_SLEEP if due.total else IDLE_SLEEP)
+        return min(pause, BUSY_SLEEP if look.busy else LONGEST_SLEEP if due.total else IDLE_SLEEP)
 
     async def _fire_page(self, table: Timetable) -> Look:
         """Fire the first hundred that are due and can fire here."""

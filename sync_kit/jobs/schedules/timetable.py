@@ -29,7 +29,9 @@ DUE = Script.load(__name__, "due")
 FIRE = Script.load(__name__, "fire")
 
 WORD = b"schedules"
-"""What keepers are told when a schedule was made, changed or resumed."""
+"""What keepers are told of a schedule that is due sooner than they look by themselves."""
+SOON = 30_000
+"""Milliseconds after which every keeper has looked by itself."""
 
 
 class Stored(NamedTuple):
@@ -99,18 +101,20 @@ class Timetable:
 
         The next slot stays as it is while the rule does. What somebody else changes meanwhile is looked at again.
         """
-        changed, left = 0, list(drafts)
+        changed, soon, left = 0, False, list(drafts)
         while left:
             now, known = yield from self.read_flow([draft.plan.name for draft in left])
             again = []
             for draft in left:
                 stored = known.get(draft.plan.name)
                 if stored is None or stored.plan != draft.plan or stored.payload != draft.payload:
-                    (word,) = yield Eval(PUT, self._all, _put(draft, stored, now), repeat=True)
+                    slot = _slot(draft, stored, now)
+                    (word,) = yield Eval(PUT, self._all, _put(draft, stored, slot, now), repeat=True)
                     changed += word == b"ok"
+                    soon = soon or 0 <= slot < now + SOON
                     again += [draft] * (word != b"ok")
             left = again
-        if changed:
+        if soon:
             yield from self.signal_flow()
         return changed
 
@@ -130,7 +134,7 @@ class Timetable:
             word, *changed = yield Eval(PAUSE, (self._turns, self._timetable), (name, 0, turn.revision, slot))
             if word == b"ok":
                 break
-        if changed[0]:
+        if changed[0] and slot < now + SOON:
             yield from self.signal_flow()
         return bool(changed[0])
 
@@ -172,12 +176,16 @@ class Timetable:
             yield Batch([Eval(SIGNAL, (control,), (WORD, ms(LEASE)), repeat=True) for control in controls])
 
 
-def _put(draft: Draft, stored: Stored | None, now: int) -> tuple[Any, ...]:
+def _slot(draft: Draft, stored: Stored | None, now: int) -> int:
+    """The next slot of a schedule that is put; -1 for the one that it has."""
+    rule = draft.plan.rule
+    if stored is not None and stored.plan is not None and stored.plan.rule == rule:
+        return -1
+    return now if draft.start_immediately else rule.following(now, now)
+
+
+def _put(draft: Draft, stored: Stored | None, slot: int, now: int) -> tuple[Any, ...]:
     plan, seen = draft.plan, "-" if stored is None else stored.turn.revision
-    if stored is not None and stored.plan is not None and stored.plan.rule == plan.rule:
-        slot = -1
-    else:
-        slot = now if draft.start_immediately else plan.rule.following(now, now)
     return (plan.name, seen, make_id(), plan.write(), draft.payload, slot, now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import anyio
 import pytest
 
 from sync_kit import ConfigurationError, Jobs, Receipt
@@ -98,6 +99,18 @@ async def test_changed_options_leave_the_slot(jobs, write, shelf):
 async def test_many_schedules_at_once(jobs, write):
     sent = await write.using(interval=60).send_many([Note(text=str(n)) for n in range(230)])
     assert {receipt.id for receipt in sent} == {found.name for found in await jobs.schedules.list()}
+
+
+async def test_of_many_at_the_same_time_one_is_whole(jobs, write, shelf):
+    async def put(number):
+        await write.using(interval=100 + number, name="digest").send(text="a", number=number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(put, number)
+    (found,) = await jobs.schedules.list()
+    assert found.interval == 100 + found.data.number
+    assert 0 < shelf.slot("digest") - shelf.now() <= 1000 * found.interval
 
 
 async def test_a_skewed_clock_of_the_client_changes_nothing(write, shelf, monkeypatch):

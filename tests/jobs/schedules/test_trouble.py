@@ -9,6 +9,7 @@ import pytest
 
 from sync_kit import Job, Jobs, SyncKit, Unavailable
 from sync_kit.jobs.schedules.plan import fires
+from sync_kit.testing import drain
 from tests.jobs.conftest import Note, until
 from tests.jobs.schedules.conftest import fired, slots
 
@@ -31,6 +32,28 @@ async def test_it_goes_on_whatever_becomes_of_a_run(jobs, end):
                 await until(partial(jobs.cancel, found.last_job))
             if end == "is deleted":
                 await until(partial(jobs.delete, found.last_job))
+
+
+async def test_it_goes_on_after_a_deploy(kit, jobs):
+    runs = 0
+    for _ in range(3):
+        deployed: Jobs = Jobs("notes", kit=kit)
+
+        @deployed.every(0.1)
+        async def beat() -> None: ...
+
+        async with deployed.worker():
+            runs = (await fired(jobs, "beat", runs + 2)).runs
+
+
+async def test_a_drain_for_tests_fires_nothing(jobs):
+    @jobs.every(0.05, start_immediately=True)
+    async def beat() -> None: ...
+
+    await beat.send()
+    drained = await drain(jobs)
+    assert drained.completed == 1
+    assert await jobs.schedules.list() == []
 
 
 async def test_a_schedule_of_an_unknown_task_waits_for_a_worker_that_knows_it(kit, jobs, shelf):
