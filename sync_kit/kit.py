@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from sync_kit._io import settings
 from sync_kit._io.cluster import Cluster
 from sync_kit._io.drivers import async_driver, blocking_driver
+from sync_kit._io.inquiry import Inquiry, inquiries
 from sync_kit._io.keys import encode_part
 from sync_kit._io.loops import Loop, current_token
 from sync_kit.errors import ConfigurationError
@@ -164,6 +165,15 @@ class SyncKit:
     def is_cluster(self) -> bool:
         """Whether keys live on several nodes, by their tags. For the rooms of sync_kit itself."""
         return isinstance(self._address, Cluster)
+
+    @property
+    def label(self) -> str:
+        """Where the server is; never holds a secret."""
+        return self._address.label
+
+    def inquiries(self) -> list[Inquiry]:
+        """For asking the server, or each node that serves slots, about itself. For the rooms of sync_kit itself."""
+        return inquiries(self._address)
 
     @property
     def thread_driver(self) -> BlockingDriver:

@@ -20,11 +20,12 @@ from sync_kit.jobs.task import Task
 from sync_kit.jobs.versions import Versions, refuse_versioned
 from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.engine import BATCH
+from sync_kit.queue.process import run_worker
 from sync_kit.queue.records import Keep
 from sync_kit.queue.run import is_async
 from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
 from sync_kit.queue.source import Source
-from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker, run_worker
+from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -376,7 +377,10 @@ class Jobs(Scheduling, Source):
         handle_signals: bool = False,
         **unknown: Never,
     ) -> None:
-        """Be a worker until cancelled; with `handle_signals` until SIGINT or SIGTERM, then drain. See `worker`."""
+        """Be a worker until cancelled; with `handle_signals` until SIGINT or SIGTERM, then drain. See `worker`.
+
+        A second signal ends the draining: what still runs is handed back. A third one ends the process as it is.
+        """
         refuse_unknown("run", unknown, ("concurrency", "poll_interval", "drain_timeout", "handle_signals"))
         worker = self.worker(concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
         await run_worker(worker, handle_signals=handle_signals)

@@ -10,7 +10,7 @@ from sync_kit._io.scripts import Script
 from sync_kit.errors import ConfigurationError
 from sync_kit.options import shown
 from sync_kit.queue.engine import BATCH, GONE, LEASE, batches, ms
-from sync_kit.queue.records import Entry, Tally
+from sync_kit.queue.records import Entry, Oddities, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOOK = Script.load(__name__, "look")
 LIST = Script.load(__name__, "list")
 COUNT = Script.load(__name__, "count")
+EXAMINE = Script.load(__name__, "examine")
 CANCEL = Script.load(__name__, "cancel")
 SIGNAL = Script.load(__name__, "signal")
 RETRY = Script.load(__name__, "retry")
@@ -86,6 +87,14 @@ class Desk:
         reply: Any = yield Eval(COUNT, (*keys, *more), (), repeat=True)
         *counts, oldest = reply[1:]
         return Tally(*[*counts, None if oldest < 0 else oldest / 1000])
+
+    def examine_flow(self) -> Flow[Oddities]:
+        """What is unusual about the queue."""
+        layout = self._layout
+        reply = yield Eval(EXAMINE, (layout.paused, layout.suspects, layout.kinds), (), repeat=True)
+        _, paused, suspects, *kinds = reply
+        parked = {kind.decode(): int(jobs) for kind, jobs in zip(kinds[::2], kinds[1::2], strict=True)}
+        return Oddities(bool(paused), suspects, parked)
 
     def cancel_flow(self, job: str) -> Flow[bool]:
         """End a job that has not ended: at once, or by telling the worker that runs it. False if it had ended.

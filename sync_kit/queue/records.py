@@ -155,3 +155,18 @@ class Tally:
     cancelled: int
     parked: int
     oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Oddities:
+    """What is unusual about a queue.
+
+    Attributes:
+        paused: whether nothing is to be taken.
+        suspects: jobs that wait because their worker died.
+        parked: how many jobs of each kind no worker knew, up to 100 kinds.
+    """
+
+    paused: bool
+    suspects: int
+    parked: dict[str, int]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -152,14 +151,14 @@ class Worker:
             line.courier.bind(self._pool, line.delivered, line.cancel, line.told)
             line.leases.start()
             for lane in range(line.courier.lanes):
-                self._begin(partial(line.courier.carry, lane))
-        self._begin(self._listen)
+                self.begin(partial(line.courier.carry, lane))
+        self.begin(self._listen)
         for _ in range(self.concurrency):
             self._slots += 1
-            self._begin(self._slot)
+            self.begin(self._slot)
 
-    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Start a task that a cancelled owner does not tear apart: it ends when it is told to."""
+    def begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that a cancelled owner does not tear apart: it ends when the worker has."""
         scope = anyio.CancelScope(shield=True)
         self._scopes.append(scope)
 
@@ -282,16 +281,3 @@ def _leaves(error: BaseException) -> list[BaseException]:
     """What is in a group, and in groups within it. (Python 3.10 has no exception groups of its own.)"""
     inner: Sequence[BaseException] = getattr(error, "exceptions", ())
     return [leaf for each in inner for leaf in _leaves(each)] or [error]
-
-
-async def run_worker(worker: Worker, *, handle_signals: bool) -> None:
-    """Be a worker until cancelled, or until SIGINT or SIGTERM where these are handled."""
-    if not handle_signals:
-        async with worker:
-            await anyio.sleep_forever()
-        return
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with worker:
-            async for number in signals:
-                log.info("signal %s: draining", signal.Signals(number).name)
-                break

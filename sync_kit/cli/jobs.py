@@ -1,0 +1,131 @@
+"""`sync-kit jobs list` and `show`: looking at jobs. What acts on them is in `acts`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic_core import to_jsonable_python
+
+from sync_kit.cli.screen import Cell, Grid, Json, clean, moment, show, show_facts, show_json, span
+from sync_kit.cli.targets import One, load_jobs
+from sync_kit.jobs.jobs import STATUSES
+from sync_kit.options import choice, whole
+
+if TYPE_CHECKING:
+    from sync_kit.jobs import Job, Jobs
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The id of a job, as `list` shows it.", show_default=False)]
+OfStatus = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}.")]
+OfTask = Annotated[str | None, typer.Option("--task", help="Only jobs of this task.")]
+OfTag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")]
+
+HEADINGS = ("Id", "Task", "Status", ">Attempts", "When", "Tag", "Error")
+ORDER = ("active", "waiting", "delayed", "parked", "failed", "cancelled", "completed")
+STYLES = {"failed": "red", "parked": "yellow", "active": "green", "completed": "dim", "cancelled": "dim"}
+SAID_LATER = ("reported", "logs", "result")
+SHORT = 60
+HIDDEN = "hidden: its task does not read it here, so what is secret in it is not known (--payload shows it)"
+
+
+def list_jobs(
+    target: One,
+    status: OfStatus = None,
+    task: OfTask = None,
+    tag: OfTag = None,
+    limit: Annotated[int, typer.Option(help="Jobs at most.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended; needs --status.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, those of every status if none is given."""
+    jobs = load_jobs(target)
+    statuses = ORDER if status is None else (choice("--status", status, STATUSES),)
+    if cursor is not None and status is None:
+        raise typer.BadParameter("a cursor belongs to a list of one status: give --status, too")
+    found, more = _page(jobs, statuses, whole("--limit", limit, least=1, most=1000), task, tag, cursor)
+    if as_json:
+        show_json({"jobs": [as_dict(jobs, job) for job in found], "cursor": more})
+        return
+    note = f"there are more: --status {status} --cursor {more}" if more else "" if found else "there are none"
+    show(Grid(HEADINGS, [_row(job) for job in found], note))
+
+
+def show_job(
+    target: One,
+    job_id: JobId,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Show a payload that its task does not read here, secrets included.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show all that is known of a job."""
+    jobs = load_jobs(target)
+    job = jobs.blocking.get(job_id)
+    if job is None:
+        typer.echo(f"sync-kit: no job {clean(job_id)} in {jobs.name!r}: it is unknown, or no longer kept", err=True)
+        raise typer.Exit(1)
+    told = as_dict(jobs, job, payload=payload)
+    if as_json:
+        show_json(told)
+    else:
+        show_facts({name: _said(getattr(job, name, value), value) for name, value in told.items()})
+
+
+def as_dict(jobs: Jobs, job: Job, *, payload: bool = False) -> dict[str, Any]:
+    """A job for JSON: secrets are masked, and a payload in which they cannot be known is hidden."""
+    told = {each.name: getattr(job, each.name) for each in fields(job)}
+    told |= {name: getattr(job, name) for name in SAID_LATER if hasattr(job, name)}
+    told["data"] = job.data if payload else payload_of(jobs, job.task, job.data)
+    return {name: to_jsonable_python(value, fallback=repr, inf_nan_mode="strings") for name, value in told.items()}
+
+
+def _page(
+    jobs: Jobs, statuses: tuple[str, ...], limit: int, task: str | None, tag: str | None, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    found: list[Job] = []
+    more = None
+    for status in statuses:
+        asked: Any = status
+        page = jobs.blocking.list(status=asked, task=task, tag=tag, limit=limit - len(found), cursor=cursor)
+        found += page
+        more = page.cursor if len(statuses) == 1 else None
+        if len(found) >= limit:
+            break
+    return found, more
+
+
+def payload_of(jobs: Jobs, task: str, data: Any) -> Any:
+    """A payload as its task reads it, so that what is secret in it is masked; hidden when that cannot be known."""
+    known = jobs.tasks.get(task)
+    if known is None:
+        return HIDDEN
+    try:
+        return known.schema.check(data)
+    except Exception:  # a validator of the user's may raise anything
+        return HIDDEN
+
+
+def _said(value: Any, plain: Any) -> str:
+    """A fact of a job for people."""
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(plain, (dict, list)):
+        return json.dumps(plain, ensure_ascii=False, indent=2 if len(str(plain)) > SHORT else None)
+    return "-" if plain is None else str(plain)
+
+
+def _row(job: Job) -> tuple[Cell, ...]:
+    when = job.scheduled_at or job.completed_at or job.started_at or job.created_at
+    error = clean(job.error.splitlines()[0]) if job.error else ""
+    return (
+        *(Cell(job.id), Cell(clean(job.task), "bold"), Cell(job.status, STYLES.get(job.status, ""))),
+        *(Cell(str(job.attempts)), Cell(_ago(when), "dim"), Cell(clean(job.tag or "")), Cell(error, "red")),
+    )
+
+
+def _ago(when: datetime) -> str:
+    away = (when - datetime.now(timezone.utc)).total_seconds()
+    return f"in {span(away)}" if away > 0 else f"{span(-away)} ago"

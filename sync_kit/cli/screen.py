@@ -1,0 +1,136 @@
+"""What is shown: grids of cells in colour on a terminal, the same as plain text elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from pydantic_core import to_jsonable_python
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+GAP = 2
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+class Cell(NamedTuple):
+    """A text, and how it looks on a terminal."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows under headings; a heading that begins with `>` has its column to the right. The last column may be cut."""
+
+    headings: tuple[str, ...]
+    rows: list[tuple[Cell, ...]] = field(default_factory=list)
+    note: str = ""
+
+    def text(self) -> str:
+        """Aligned columns."""
+        heads = [head.lstrip(">").upper() for head in self.headings]
+        lines = [heads, *([cell.text for cell in row] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        right = [head.startswith(">") for head in self.headings]
+        shape = [f"{{:{'>' if to_right else '<'}{width}}}" for to_right, width in zip(right, widths, strict=True)]
+        aligned = [(" " * GAP).join(shape).format(*line).rstrip() for line in lines]
+        return "\n".join([*aligned, self.note] if self.note else aligned)
+
+    def table(self) -> RenderableType:
+        """For a terminal."""
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+        for number, head in enumerate(self.headings, 1):
+            last = number == len(self.headings)
+            justify: Any = "right" if head.startswith(">") else "left"
+            table.add_column(head.lstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis" if last else "fold")
+        for row in self.rows:
+            table.add_row(*(Text(cell.text, cell.style) for cell in row))
+        return Group(table, Text(self.note, "dim")) if self.note else table
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at what is printed, rather than a program."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def console() -> Console:
+    """The terminal."""
+    return Console(highlight=False, markup=False)
+
+
+def below(*parts: Grid | RenderableType) -> RenderableType:
+    """Parts below each other, with an empty line between them, for a terminal."""
+    shown: list[RenderableType] = []
+    for part in parts:
+        shown += [Text()] if shown else []
+        shown.append(part.table() if isinstance(part, Grid) else part)
+    return Group(*shown)
+
+
+def show(*grids: Grid) -> None:
+    """Print grids."""
+    if on_terminal():
+        console().print(below(*grids))
+    else:
+        typer.echo("\n\n".join(grid.text() for grid in grids))
+
+
+def show_facts(facts: Mapping[str, str]) -> None:
+    """Print named facts below each other; those of several lines are indented."""
+    width = max(map(len, facts)) + GAP
+    terminal = console() if on_terminal() else None
+    for name, said in facts.items():
+        first, *more = [clean(line) for line in said.splitlines()] or [""]
+        label, text = f"{name.replace('_', ' '):<{width}}", "\n".join([first, *(" " * width + line for line in more)])
+        if terminal is None:
+            typer.echo(f"{label}{text}".rstrip())
+        else:
+            terminal.print(Text(label, "dim") + Text(text, "default"), soft_wrap=True)
+
+
+def show_json(value: Any, *, compact: bool = False) -> None:
+    """Print a value as JSON; secrets of pydantic are masked."""
+    plain = to_jsonable_python(value, fallback=repr, inf_nan_mode="strings", bytes_mode="base64")
+    typer.echo(json.dumps(plain, ensure_ascii=False, indent=None if compact else 2))
+
+
+def clean(text: object) -> str:
+    """A text of somebody else's as it may be printed: one line, and nothing that a terminal would obey."""
+    return "".join(each if each.isprintable() else _escaped(each) for each in str(text))
+
+
+def _escaped(character: str) -> str:
+    return " " if character in "\n\t" else character.encode("unicode_escape").decode()
+
+
+def span(seconds: float) -> str:
+    """A time span for people: `4.2 s`, `3 min 20 s`, `2 d 5 h`."""
+    for size, unit, smaller, smaller_unit in _UNITS:
+        if seconds >= size:
+            whole, rest = int(seconds // size), int(seconds % size // smaller)
+            return f"{whole} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
+    return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
+
+
+def moment(when: datetime | None) -> str:
+    """A time for people, with how far away it is: `2026-03-01 04:00:00 UTC (in 3 h)`."""
+    if when is None:
+        return "-"
+    away = (when - datetime.now(timezone.utc)).total_seconds()
+    said = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC ({said})"

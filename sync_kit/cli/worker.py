@@ -1,0 +1,82 @@
+"""`sync-kit worker`: a worker as a process, restarted when code changes if wanted; and a check of it for containers."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import typer
+
+from sync_kit.cli.check import check_workers
+from sync_kit.cli.reload import Reloader
+from sync_kit.cli.screen import clean
+from sync_kit.cli.targets import Several, load_sources
+from sync_kit.errors import ConfigurationError
+from sync_kit.options import choice
+from sync_kit.queue import Worker
+from sync_kit.queue.process import run_worker
+from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sync_kit.queue.source import Source
+
+LEVELS = ("debug", "info", "warning", "error")
+LOOPS = ("asyncio", "uvloop")
+LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+def worker(
+    targets: Several,
+    concurrency: Annotated[int, typer.Option(help="Jobs that run at the same time.")] = 10,
+    poll_interval: Annotated[float, typer.Option(help="Seconds to wait for a wake-up at most.")] = POLL_INTERVAL,
+    drain_timeout: Annotated[
+        float, typer.Option(help="Seconds that running jobs have to end after SIGINT or SIGTERM.")
+    ] = DRAIN_TIMEOUT,
+    loop: Annotated[str, typer.Option(help=f"The event loop: {' or '.join(LOOPS)}.")] = "asyncio",
+    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.")] = "info",
+    reload: Annotated[bool, typer.Option("--reload", help="Start again when a .py file below here changes.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Start nothing: is a worker of this host alive and well?")
+    ] = False,
+) -> None:
+    """Run jobs and messages until SIGINT or SIGTERM.
+
+    The first signal lets what runs end, a second one hands it back, a third one ends the process as it is.
+    """
+    if reload and not check:
+        raise typer.Exit(Reloader([each for each in sys.argv[1:] if each != "--reload"]).run())
+    choice("--loop", loop, LOOPS)
+    level = choice("--log-level", log_level, LEVELS)
+    logging.basicConfig(level=level.upper(), format=LINE, stream=sys.stderr)
+    sources = load_sources(targets)
+    if check:
+        check_workers(sources)
+        return
+    made = Worker(*sources, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+    typer.echo(_announced(sources, made), err=True)
+    _run(made, loop)
+
+
+def _announced(sources: Sequence[Source], made: Worker) -> str:
+    """The line at the start: what runs here, and where its jobs are."""
+    places = {f"{source.kit.label} (namespace {source.kit.namespace!r})" for source in sources}
+    queues = (f"{source.name} ({', '.join(sorted(source.kinds)) or 'messages'})" for source in sources)
+    said = f"worker on {', '.join(sorted(places))}, concurrency {made.concurrency}: {', '.join(queues)}"
+    return f"sync-kit: {clean(said)}"
+
+
+def _run(made: Worker, loop: str) -> None:
+    if loop == "uvloop":
+        try:
+            import uvloop  # noqa: F401
+        except ModuleNotFoundError:
+            raise ConfigurationError("--loop uvloop needs uvloop: pip install uvloop") from None
+
+    async def main() -> None:
+        await run_worker(made, handle_signals=True)
+
+    anyio.run(main, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
