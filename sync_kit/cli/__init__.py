@@ -16,7 +16,8 @@ def main() -> None:
     try:
         from sync_kit.cli.app import run
     except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in NEEDED:
             raise
-        sys.exit(f"sync-kit: the command line needs {error.name}: pip install 'sync-kit[cli]'")
+        sys.exit(f"sync-kit: the command line needs {missing}: pip install 'sync-kit[cli]'")
     run()

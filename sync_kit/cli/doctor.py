@@ -35,7 +35,7 @@ def doctor(
 ) -> None:
     """Look for what is wrong with the server and with queues.
 
-    Each line is ok, warn or fail, with what to do. The exit code is 1 when something fails; a mere warning does not count.
+    Each line is ok, warn or fail, with what to do. The exit code is 1 when something fails.
     """
     if targets and url:
         raise typer.BadParameter("targets know their server: give targets or --url, not both")
@@ -68,10 +68,10 @@ def _print(findings: Sequence[Finding]) -> None:
 
 def _line(finding: Finding, width: int) -> None:
     """The level, what was looked at, what was seen; the advice below."""
-    head = Text(f"{finding.level:<6}", STYLES[finding.level])
-    _say(head + Text(f"{clean(finding.about):<{width}}", "bold") + Text(clean(finding.says), "default"))
+    level, about = (f"{finding.level:<6}", STYLES[finding.level]), (f"{clean(finding.about):<{width}}", "bold")
+    _say(Text.assemble(level, about, clean(finding.says)))
     if finding.advice:
-        _say(Text(" " * (6 + width)) + Text(f"-> {clean(finding.advice)}", "dim"))
+        _say(Text(f"{' ' * (6 + width)}-> {clean(finding.advice)}", "dim"))
 
 
 def _say(text: Text) -> None:

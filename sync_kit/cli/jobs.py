@@ -71,7 +71,7 @@ def show_job(
     if as_json:
         show_json(told)
     else:
-        show_facts({name: _said(getattr(job, name, value), value) for name, value in told.items()})
+        show_facts({name: _said(getattr(job, name), value) for name, value in told.items() if value is not None})
 
 
 def as_dict(jobs: Jobs, job: Job, *, payload: bool = False) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _said(value: Any, plain: Any) -> str:
         return moment(value)
     if isinstance(plain, (dict, list)):
         return json.dumps(plain, ensure_ascii=False, indent=2 if len(str(plain)) > SHORT else None)
-    return "-" if plain is None else str(plain)
+    return str(plain)
 
 
 def _row(job: Job) -> tuple[Cell, ...]:

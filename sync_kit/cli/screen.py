@@ -53,13 +53,19 @@ class Grid:
 
     def table(self) -> RenderableType:
         """For a terminal."""
+        columns: list[list[Text]] = []
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-        for number, head in enumerate(self.headings, 1):
-            last = number == len(self.headings)
+        for number, head in enumerate(self.headings):
+            title, cells = head.lstrip(">"), [row[number] for row in self.rows]
+            width = max(map(len, [title, *(cell.text for cell in cells)]))
+            if self.rows and not any(cell.text for cell in cells):
+                continue  # on a terminal there is no room for columns with nothing in them
             justify: Any = "right" if head.startswith(">") else "left"
-            table.add_column(head.lstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis" if last else "fold")
-        for row in self.rows:
-            table.add_row(*(Text(cell.text, cell.style) for cell in row))
+            least = None if number == len(self.headings) - 1 else width
+            table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least)
+            columns.append([Text(cell.text, cell.style) for cell in cells])
+        for row in zip(*columns, strict=True):
+            table.add_row(*row)
         return Group(table, Text(self.note, "dim")) if self.note else table
 
 
@@ -100,7 +106,7 @@ def show_facts(facts: Mapping[str, str]) -> None:
         if terminal is None:
             typer.echo(f"{label}{text}".rstrip())
         else:
-            terminal.print(Text(label, "dim") + Text(text, "default"), soft_wrap=True)
+            terminal.print(Text.assemble((label, "dim"), text), soft_wrap=True)
 
 
 def show_json(value: Any, *, compact: bool = False) -> None:

@@ -90,7 +90,7 @@ def _advice(module: ModuleType, path: str, kind: type) -> str:
 
 
 def _module(name: str, attribute: str) -> ModuleType:
-    if not _PATH.fullmatch(name):
+    if not _PATH.fullmatch(name) or name.endswith(".py"):
         dotted = re.sub(r"\W+", ".", name.removesuffix(".py")).strip(".") or "app.tasks"
         raise ConfigurationError(f"{name!r} is not the name of a module: did you mean '{dotted}:{attribute}'?")
     if os.getcwd() not in sys.path:
