@@ -71,7 +71,7 @@ class App:
             **{name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "NO_COLOR")},
             "REDIS_URL": url,
             "NAMESPACE": namespace,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "COLUMNS": "120",
         }
         self.write("tasks.py", APP)

@@ -109,8 +109,8 @@ def test_the_check_is_0_with_a_worker_of_this_host_and_1_without(app, tasks):
 def test_the_check_minds_host_health_and_lag(app, tasks, said, reason):
     from sync_kit.queue.info import record
 
-    usual = {"concurrency": 1, "running": [], "tasks": [], "lag": 0.0, "healthy": True, "started_at": 0.0}
-    told = {**json.loads(record(**usual)), **said}
+    usual = record(running=[], tasks=[], concurrency=1, lag=0.0, healthy=True, started_at=0.0)
+    told = {**json.loads(usual), **said}
     kit = tasks.jobs.kit
     kit.run_blocking(tasks.jobs.engine.attend_flow("w", json.dumps(told).encode()), "attend")
     ran = app.run("worker", "tasks:jobs", "--check")

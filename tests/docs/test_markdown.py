@@ -9,8 +9,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from tests.support.markdown import Block, blocks
 
@@ -70,7 +72,7 @@ def test_commands_are_ones_that_are_known_to_work(block):
 
 
 def known(words: list[str]) -> bool:
-    """Whether a command is a venv of one's own, pip, a nox session that exists, or `.ci/run`."""
+    """Whether a command is a venv of one's own, pip, a nox session that exists, `.ci/run`, or one of `sync-kit`."""
     while words and re.fullmatch(r"BENCH_\w+=\S+", words[0]):
         words = words[1:]
     program = Path(words[0]).name if words else ""
@@ -78,7 +80,23 @@ def known(words: list[str]) -> bool:
         return all(installable(word) for word in words[2:] if not word.startswith("-"))
     if program == "nox":
         return sessions_of(words) <= sessions()
+    if program == "sync-kit":
+        return understood(words[1:])
     return not words or words[:3] == ["python3", "-m", "venv"] or words == ["bash", ".ci/run"]
+
+
+def understood(words: list[str]) -> bool:
+    """Whether the command line has such a command with such options."""
+    from sync_kit.cli.app import app
+
+    command: Any = typer.main.get_command(app)
+    try:
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context(command.name, words)
+    except Exception:  # click's, which newer releases of typer bring along under another name
+        return False
+    return True
 
 
 def installable(word: str) -> bool:
@@ -127,6 +145,10 @@ def readme_command(number: int) -> str:
         ("pip install 'sync-kit[starlette,embedded]'", True),
         ("pip install sync-kit[flask]", False),
         ("make tests", False),
+        ("sync-kit worker app.tasks:jobs --reload", True),
+        ("sync-kit jobs list app.tasks:jobs --status failed", True),
+        ("sync-kit jobs", False),
+        ("sync-kit status app.tasks:jobs --loudly", False),
     ],
 )
 def test_the_check_of_commands_itself(command, fine):
