@@ -148,6 +148,6 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(out))
     wheel = max(out.glob("*.whl"), key=lambda path: path.stat().st_mtime).absolute()
     session.install("-q", "--force-reinstall", "--no-deps", str(wheel))
-    session.install("-q", f"{wheel}[starlette]")
+    session.install("-q", f"{wheel}[starlette,cli]")
     with session.chdir(session.create_tmp()):
         session.run("python", str(HERE / ".ci/check_wheel.py"), str(wheel), str(HERE))

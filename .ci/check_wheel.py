@@ -1,6 +1,7 @@
-"""Does the wheel hold every file of the packages, and does it import? Usage: check_wheel.py WHEEL PROJECT."""
+"""Does the wheel hold all files of the packages, does it import, is its command there? check_wheel.py WHEEL PROJECT"""
 
 import importlib
+import subprocess
 import sys
 import zipfile
 from importlib.metadata import entry_points
@@ -27,7 +28,10 @@ def main() -> None:
             sys.exit(f"{package} was imported from the project, not from the wheel")
     if not entry_points(group="pytest11", name="sync_kit.pytest_plugin"):
         sys.exit(f"{wheel.name} does not tell pytest of sync_kit.pytest_plugin")
-    print(f"{wheel.name}: {len(wanted(project))} files, imports")
+    helped = subprocess.run([Path(sys.executable).parent / "sync-kit", "--help"], capture_output=True, text=True)
+    if helped.returncode or "doctor" not in helped.stdout:
+        sys.exit(f"sync-kit --help does not work: {helped.stdout}{helped.stderr}")
+    print(f"{wheel.name}: {len(wanted(project))} files, imports, has its command")
 
 
 if __name__ == "__main__":

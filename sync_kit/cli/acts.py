@@ -105,12 +105,14 @@ def _every(jobs: Jobs, status: Any, task: str | None, tag: str | None) -> list[s
 
 def _one_by_one(doing: str, ids: Sequence[str], act: Callable[[str], bool], done: str, missing: str) -> None:
     """Act on each id and say what came of it; exit code 1 if one was not there."""
-    failures = []
-    for job in _progress(doing, ids, len(ids) > FEW):
-        if act(job):
+    ids, acted = [*dict.fromkeys(ids)], dict[str, bool]()
+    try:
+        for job in _progress(doing, ids, len(ids) > FEW):
+            acted[job] = act(job)
+    finally:  # also when it was interrupted
+        for job in filter(acted.get, acted):
             typer.echo(f"{clean(job)} {done}")
-        else:
-            failures.append(job)
+    failures = [job for job, there in acted.items() if not there]
     for job in failures:
         typer.echo(f"sync-kit: {clean(job)}: {missing}", err=True)
     if failures:
@@ -129,7 +131,9 @@ def _in_batches(
 
 def _progress(doing: str, steps: Sequence[Any], long: bool) -> Iterator[Any]:
     """The steps, with a bar on the terminal while they are done, if that takes long."""
+    if not (long and sys.stderr.isatty()):
+        yield from steps
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    shown = long and sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(steps, description=doing)
