@@ -12,11 +12,13 @@ from pydantic_core import to_jsonable_python
 
 from sync_kit.cli.screen import Cell, Grid, Json, clean, moment, show, show_facts, show_json, span
 from sync_kit.cli.targets import One, load_jobs
+from sync_kit.jobs.job import Progress
 from sync_kit.jobs.jobs import STATUSES
 from sync_kit.options import choice, whole
 
 if TYPE_CHECKING:
     from sync_kit.jobs import Job, Jobs
+    from sync_kit.jobs.schedules.schedule import Schedule
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The id of a job, as `list` shows it.", show_default=False)]
 OfStatus = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}.")]
@@ -26,9 +28,8 @@ OfTag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this ta
 HEADINGS = ("Id", "Task", "Status", ">Attempts", "When", "Tag", "Error")
 ORDER = ("active", "waiting", "delayed", "parked", "failed", "cancelled", "completed")
 STYLES = {"failed": "red", "parked": "yellow", "active": "green", "completed": "dim", "cancelled": "dim"}
-SAID_LATER = ("reported", "logs", "result")
+EMPTY: tuple[Any, ...] = (None, {}, [])
 SHORT = 60
-HIDDEN = "hidden: its task does not read it here, so what is secret in it is not known (--payload shows it)"
 
 
 def list_jobs(
@@ -47,38 +48,29 @@ def list_jobs(
         raise typer.BadParameter("a cursor belongs to a list of one status: give --status, too")
     found, more = _page(jobs, statuses, whole("--limit", limit, least=1, most=1000), task, tag, cursor)
     if as_json:
-        show_json({"jobs": [as_dict(jobs, job) for job in found], "cursor": more})
+        show_json({"jobs": [as_dict(job) for job in found], "cursor": more})
         return
     note = f"there are more: --status {status} --cursor {more}" if more else "" if found else "there are none"
     show(Grid(HEADINGS, [_row(job) for job in found], note))
 
 
-def show_job(
-    target: One,
-    job_id: JobId,
-    payload: Annotated[
-        bool, typer.Option("--payload", help="Show a payload that its task does not read here, secrets included.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+def show_job(target: One, job_id: JobId, as_json: Json = False) -> None:
     """Show all that is known of a job."""
     jobs = load_jobs(target)
     job = jobs.blocking.get(job_id)
     if job is None:
         typer.echo(f"sync-kit: no job {clean(job_id)} in {jobs.name!r}: it is unknown, or no longer kept", err=True)
         raise typer.Exit(1)
-    told = as_dict(jobs, job, payload=payload)
+    told = as_dict(job)
     if as_json:
         show_json(told)
     else:
-        show_facts({name: _said(getattr(job, name), value) for name, value in told.items() if value is not None})
+        show_facts({name: _said(getattr(job, name), value) for name, value in told.items() if value not in EMPTY})
 
 
-def as_dict(jobs: Jobs, job: Job, *, payload: bool = False) -> dict[str, Any]:
-    """A job for JSON: secrets are masked, and a payload in which they cannot be known is hidden."""
-    told = {each.name: getattr(job, each.name) for each in fields(job)}
-    told |= {name: getattr(job, name) for name in SAID_LATER if hasattr(job, name)}
-    told["data"] = job.data if payload else payload_of(jobs, job.task, job.data)
+def as_dict(thing: Job | Schedule) -> dict[str, Any]:
+    """A job or a schedule for JSON. Its secrets are masked: by pydantic, or by who could not read the payload."""
+    told = {each.name: getattr(thing, each.name) for each in fields(thing) if not each.name.startswith("_")}
     return {name: to_jsonable_python(value, fallback=repr, inf_nan_mode="strings") for name, value in told.items()}
 
 
@@ -97,21 +89,14 @@ def _page(
     return found, more
 
 
-def payload_of(jobs: Jobs, task: str, data: Any) -> Any:
-    """A payload as its task reads it, so that what is secret in it is masked; hidden when that cannot be known."""
-    known = jobs.tasks.get(task)
-    if known is None:
-        return HIDDEN
-    try:
-        return known.schema.check(data)
-    except Exception:  # a validator of the user's may raise anything
-        return HIDDEN
-
-
 def _said(value: Any, plain: Any) -> str:
     """A fact of a job for people."""
     if isinstance(value, datetime):
         return moment(value)
+    if isinstance(value, Progress):
+        return f"{value.fraction:.0%} {value.text}".rstrip()
+    if isinstance(value, tuple):
+        return "\n".join(value)
     if isinstance(plain, (dict, list)):
         return json.dumps(plain, ensure_ascii=False, indent=2 if len(str(plain)) > SHORT else None)
     return str(plain)

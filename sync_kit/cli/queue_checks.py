@@ -8,6 +8,7 @@ from sync_kit.cli.finding import Finding, worst
 from sync_kit.cli.screen import span
 from sync_kit.cli.status import troubles
 from sync_kit.jobs import Jobs
+from sync_kit.queue.info import MOST_NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +60,8 @@ def _workers(seen: Snapshot) -> Iterator[Finding]:
 def _unknown_tasks(seen: Snapshot) -> Iterator[Finding]:
     """Tasks of this app that no worker has, once there are workers at all: an older version is at work."""
     known = {task for worker in seen.workers for task in worker.tasks}
-    own = seen.queue.tasks if isinstance(seen.queue, Jobs) else ()
-    if missing := [task for task in own if task not in known and seen.workers]:
+    own = seen.queue.kinds if isinstance(seen.queue, Jobs) and 0 < len(known) < MOST_NAMED else ()
+    if missing := [task for task in own if task not in known]:
         said = f"no worker knows {', '.join(sorted(missing))}"
         yield Finding("warn", _about(seen), said, "deploy the workers: until then such jobs are parked")
 

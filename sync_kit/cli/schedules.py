@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_kit.cli.jobs import payload_of
+from sync_kit.cli.jobs import as_dict
 from sync_kit.cli.screen import Cell, Grid, Json, clean, moment, show, show_json
-from sync_kit.cli.snapshot import rule_of, schedules_of
+from sync_kit.cli.snapshot import rule_of
 from sync_kit.cli.targets import One, load_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sync_kit.jobs import Jobs
+    from sync_kit.jobs.schedules.schedule import Schedule
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names, as `list` shows them.", show_default=False)]
 
@@ -24,46 +23,34 @@ HEADINGS = ("Name", "Task", "Rule", ">Runs", "Last", "Next")
 
 def list_schedules(target: One, as_json: Json = False) -> None:
     """List the schedules: the rule of each, when it ran last, and when it runs next."""
-    jobs = load_jobs(target)
-    found = schedules_of(jobs)
+    found = load_jobs(target).schedules.blocking.list()
     if as_json:
-        show_json({"schedules": [as_dict(jobs, each) for each in found]})
+        show_json({"schedules": [as_dict(each) for each in found]})
     else:
         show(Grid(HEADINGS, [_row(each) for each in found], "" if found else "there are none"))
 
 
 def pause(target: One, names: Names) -> None:
     """Let schedules make no jobs until they are resumed."""
-    _each(names, _book(target).pause, "is paused")
+    _each(names, load_jobs(target).schedules.blocking.pause, "is paused", ", or it is paused already")
 
 
 def resume(target: One, names: Names) -> None:
     """Let paused schedules go on."""
-    _each(names, _book(target).resume, "goes on")
+    _each(names, load_jobs(target).schedules.blocking.resume, "goes on", ", or it is not paused")
 
 
 def delete(target: One, names: Names) -> None:
-    """Forget schedules. What the code declares is there again when the next worker starts."""
-    _each(names, _book(target).delete, "is deleted")
+    """Forget schedules. Those that decorators declare come back: pause them instead."""
+    _each(names, load_jobs(target).schedules.blocking.delete, "is deleted")
 
 
 def run(target: One, names: Names) -> None:
     """Make a job of each schedule now; the timetable stays as it is."""
-    _each(names, _book(target).run, "runs now")
+    _each(names, load_jobs(target).schedules.blocking.run, "runs now")
 
 
-def as_dict(jobs: Jobs, schedule: Any) -> dict[str, Any]:
-    """A schedule for JSON."""
-    told = {each.name: getattr(schedule, each.name) for each in fields(schedule)}
-    return {**told, "data": payload_of(jobs, schedule.task, schedule.data)}
-
-
-def _book(target: str) -> Any:
-    jobs: Any = load_jobs(target)
-    return jobs.schedules.blocking
-
-
-def _each(names: list[str], act: Callable[[str], Any], done: str) -> None:
+def _each(names: list[str], act: Callable[[str], Any], done: str, otherwise: str = "") -> None:
     """Act on each and say what came of it; exit code 1 if one was not there."""
     missing = []
     for name in names:
@@ -74,12 +61,12 @@ def _each(names: list[str], act: Callable[[str], Any], done: str) -> None:
         else:
             missing.append(name)
     for name in missing:
-        typer.echo(f"sync-kit: {clean(name)}: there is no such schedule, or it is so already", err=True)
+        typer.echo(f"sync-kit: {clean(name)}: there is no such schedule{otherwise}", err=True)
     if missing:
         raise typer.Exit(1)
 
 
-def _row(schedule: Any) -> tuple[Cell, ...]:
+def _row(schedule: Schedule) -> tuple[Cell, ...]:
     following = Cell("paused", "yellow") if schedule.paused else Cell(moment(schedule.next_at))
     return (
         *(Cell(clean(schedule.name), "bold"), Cell(clean(schedule.task)), Cell(clean(rule_of(schedule)))),

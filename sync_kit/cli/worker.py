@@ -14,6 +14,7 @@ from sync_kit.cli.reload import Reloader
 from sync_kit.cli.screen import clean
 from sync_kit.cli.targets import Several, load_sources
 from sync_kit.errors import ConfigurationError
+from sync_kit.jobs import Jobs
 from sync_kit.options import choice
 from sync_kit.queue import Worker
 from sync_kit.queue.process import run_worker
@@ -64,7 +65,8 @@ def worker(
 def _announced(sources: Sequence[Source], made: Worker) -> str:
     """The line at the start: what runs here, and where its jobs are."""
     places = {f"{source.kit.label} (namespace {source.kit.namespace!r})" for source in sources}
-    queues = (f"{source.name} ({', '.join(sorted(source.kinds)) or 'messages'})" for source in sources)
+    tasks = ((source, sorted(source.tasks) if isinstance(source, Jobs) else ["messages"]) for source in sources)
+    queues = (f"{source.name} ({', '.join(names) or 'no tasks'})" for source, names in tasks)
     said = f"worker on {', '.join(sorted(places))}, concurrency {made.concurrency}: {', '.join(queues)}"
     return f"sync-kit: {clean(said)}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.cli.conftest import wait_for
+from tests.cli.conftest import APP, wait_for
 
 
 @pytest.fixture
@@ -78,12 +80,43 @@ def test_show_tells_all_of_a_job_without_what_a_terminal_would_obey(app, fail):
     assert (told["status"], told["data"]) == ("failed", {"text": "bad", "seconds": 0.0})
 
 
-def test_a_payload_that_no_task_here_reads_is_hidden_unless_asked_for(app, tasks):
-    job = tasks.gone.blocking.send(text="hush").id
-    assert "hush" not in app.run("jobs", "show", "tasks:jobs", job).stdout
-    assert "hush" not in app.run("jobs", "show", "tasks:jobs", job, "--json").stdout
-    assert "hush" not in app.run("jobs", "list", "tasks:jobs", "--json").stdout
-    assert "hush" in app.run("jobs", "show", "tasks:jobs", job, "--payload").stdout
+SECRETIVE = """
+from pydantic import SecretStr
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+@jobs.task(schema=Login, result_ttl=60)
+async def log_in(login: Login, job: Job) -> str:
+    await job.progress(0.4, "knocking")
+    job.log("first\\x1b[31m line")
+    job.log("second line")
+    return "welcome " + login.user
+"""
+
+
+def test_secrets_are_masked_whether_their_task_is_known_here_or_not(app, tasks):
+    app.write("secretive.py", APP.replace("import Jobs", "import Job, Jobs") + SECRETIVE)
+    app.write("send.py", "from secretive import log_in\nlog_in.blocking.send(user='ann', password='hush')\n")
+    with app.start("worker", "secretive:jobs") as worker:
+        worker.says("started")
+        subprocess.run([sys.executable, "send.py"], cwd=app.folder, env=app.environment, check=True)
+        wait_for(lambda: tasks.jobs.blocking.counts().completed, "the job")
+        wait_for(lambda: tasks.jobs.blocking.list(status="completed")[0].logs, "its log")
+    (job,) = tasks.jobs.blocking.list(status="completed")
+    shown = [
+        app.run("jobs", verb, f"{module}:jobs", *more, *form).stdout
+        for module in ("secretive", "tasks")
+        for verb, more in (("show", [job.id]), ("list", []))
+        for form in ([], ["--json"])
+    ]
+    assert all(job.id in said and "hush" not in said for said in shown)
+    assert '"password": "**********"' in shown[0]
+    assert "ann" not in shown[4]
+    assert "40% knocking" in shown[0]
+    assert "welcome ann" in shown[0]
+    assert "first\\x1b[31m line\n" in shown[0]
+    assert json.loads(shown[1])["logs"] == ["first\x1b[31m line", "second line"]
 
 
 def test_showing_an_unknown_job_is_exit_code_1(app, tasks):
