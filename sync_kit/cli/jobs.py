@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic_core import to_jsonable_python
 
-from sync_kit.cli.screen import Cell, Grid, Json, clean, moment, show, show_facts, show_json, span
+from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_facts, show_json
 from sync_kit.cli.targets import One, load_jobs
 from sync_kit.jobs.job import Progress
 from sync_kit.jobs.jobs import STATUSES
@@ -107,10 +107,5 @@ def _row(job: Job) -> tuple[Cell, ...]:
     error = clean(job.error.splitlines()[0]) if job.error else ""
     return (
         *(Cell(job.id), Cell(clean(job.task), "bold"), Cell(job.status, STYLES.get(job.status, ""))),
-        *(Cell(str(job.attempts)), Cell(_ago(when), "dim"), Cell(clean(job.tag or "")), Cell(error, "red")),
+        *(Cell(str(job.attempts)), Cell(away(when), "dim"), Cell(clean(job.tag or "")), Cell(error, "red")),
     )
-
-
-def _ago(when: datetime) -> str:
-    away = (when - datetime.now(timezone.utc)).total_seconds()
-    return f"in {span(away)}" if away > 0 else f"{span(-away)} ago"

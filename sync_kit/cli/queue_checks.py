@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from sync_kit.cli.finding import Finding, worst
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 OLD = 300.0
 MANY_FAILED = 100
+LATE = 60.0
 
 
 def check_queue(seen: Snapshot) -> list[Finding]:
     """All checks of one queue; a line that says so when nothing is wrong."""
-    checks = (_nobody, _paused, _workers, _unknown_tasks, _parked, _suspects, _failed, _old)
+    checks = (_nobody, _paused, _workers, _unknown_tasks, _parked, _suspects, _failed, _old, _late)
     found = [finding for check in checks for finding in check(seen)]
     if found:
         return found
@@ -93,3 +95,14 @@ def _old(seen: Snapshot) -> Iterator[Finding]:
     if oldest is not None and oldest >= OLD and seen.workers and not seen.oddities.paused:
         said = f"the one that waits longest has waited {span(oldest)}"
         yield Finding("warn", _about(seen), said, "more workers, or a higher --concurrency")
+
+
+def _late(seen: Snapshot) -> Iterator[Finding]:
+    """Schedules whose time is over. Those of a paused queue wait for it, and one may wait for its last run."""
+    now = datetime.now(timezone.utc)
+    for schedule in seen.schedules:
+        late = (now - schedule.next_at).total_seconds() if schedule.next_at else 0
+        if late >= LATE and not seen.oddities.paused:
+            said = f"schedule {schedule.name} should have run {span(late)} ago"
+            advice = "is there a worker that knows its task, and has its last run ended?"
+            yield Finding("warn", _about(seen), said, advice)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_kit.cli.jobs import as_dict
-from sync_kit.cli.screen import Cell, Grid, Json, clean, moment, show, show_json
+from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_json
 from sync_kit.cli.snapshot import rule_of
 from sync_kit.cli.targets import One, load_jobs
 
@@ -70,5 +70,5 @@ def _row(schedule: Schedule) -> tuple[Cell, ...]:
     following = Cell("paused", "yellow") if schedule.paused else Cell(moment(schedule.next_at))
     return (
         *(Cell(clean(schedule.name), "bold"), Cell(clean(schedule.task)), Cell(clean(rule_of(schedule)))),
-        *(Cell(str(schedule.runs)), Cell(moment(schedule.last_at), "dim"), following),
+        *(Cell(str(schedule.runs)), Cell(away(schedule.last_at), "dim"), following),
     )

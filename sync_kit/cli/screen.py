@@ -130,13 +130,17 @@ def span(seconds: float) -> str:
         if seconds >= size:
             whole, rest = int(seconds // size), int(seconds % size // smaller)
             return f"{whole} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
-    return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
+    return f"{seconds:.1f}".removesuffix(".0") + " s"
 
 
 def moment(when: datetime | None) -> str:
     """A time for people, with how far away it is: `2026-03-01 04:00:00 UTC (in 3 h)`."""
+    return "-" if when is None else f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC ({away(when)})"
+
+
+def away(when: datetime | None) -> str:
+    """How far away a time is: `in 3 h`, `4.2 s ago`."""
     if when is None:
         return "-"
-    away = (when - datetime.now(timezone.utc)).total_seconds()
-    said = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
-    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC ({said})"
+    seconds = (when - datetime.now(timezone.utc)).total_seconds()
+    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"

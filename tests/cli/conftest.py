@@ -49,6 +49,17 @@ async def handle(event: int) -> None:
     print("event", event, flush=True)
 
 handled = events.processing(handle)
+
+if hasattr(jobs, "schedules"):
+    rare = Jobs("rare", kit=kit)
+
+    @rare.every(3600)
+    async def hourly() -> None:
+        print("hourly", flush=True)
+
+    @rare.cron("0 3 * * *", tz="Europe/Berlin")
+    async def nightly() -> None:
+        print("nightly", flush=True)
 """
 
 
