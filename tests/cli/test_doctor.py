@@ -9,6 +9,13 @@ import pytest
 from tests.cli.conftest import App, wait_for
 
 HUSH = "hush-hush"
+OLDER = """
+from tasks import Jobs, Note, kit
+jobs = Jobs("notes", kit=kit)
+
+@jobs.task(schema=Note)
+async def write(note: Note) -> None: ...
+"""
 
 
 def findings(ran):
@@ -145,7 +152,7 @@ def test_a_paused_queue_is_a_warning(app, tasks):
 
 
 def test_parked_jobs_and_tasks_that_no_worker_knows_are_told_by_name(app, tasks):
-    app.write("older.py", "import tasks\njobs = tasks.jobs\ndel jobs.tasks['block']\n")
+    app.write("older.py", OLDER)
     with app.start("worker", "older:jobs") as worker:
         worker.says("started")
         parked = tasks.gone.blocking.send(text="hello").id
