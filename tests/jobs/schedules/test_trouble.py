@@ -11,7 +11,7 @@ from sync_kit import Job, Jobs, SyncKit, Unavailable
 from sync_kit.jobs.schedules.plan import fires
 from sync_kit.testing import drain
 from tests.jobs.conftest import Note, until
-from tests.jobs.schedules.conftest import fired, slots
+from tests.jobs.schedules.conftest import fired, schedule, slots
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]  # the loop makes no difference
 
@@ -72,6 +72,19 @@ async def test_a_schedule_of_an_unknown_task_waits_for_a_worker_that_knows_it(ki
         for found in await jobs.schedules.list():
             if found.task != "beat":
                 await fired(jobs, found.name)
+
+
+async def test_a_keeper_with_nothing_to_do_makes_no_calls(jobs, client):
+    @jobs.every(3600)
+    async def beat() -> None: ...
+
+    async with jobs.worker(poll_interval=60):
+        await schedule(jobs, "beat")
+        await until(jobs.workers)
+        await anyio.sleep(0.3)
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        await anyio.sleep(2)
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before <= 2
 
 
 async def test_what_cannot_fire_here_makes_no_busy_loop(kit, jobs, client, shelf):
