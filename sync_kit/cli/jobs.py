@@ -12,8 +12,8 @@ from pydantic_core import to_jsonable_python
 
 from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_facts, show_json
 from sync_kit.cli.targets import One, load_jobs
-from sync_kit.jobs.job import Progress
 from sync_kit.jobs.jobs import STATUSES
+from sync_kit.jobs.reporting import Progress
 from sync_kit.options import choice, whole
 
 if TYPE_CHECKING:

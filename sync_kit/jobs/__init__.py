@@ -2,9 +2,10 @@
 
 from sync_kit.jobs.blocking import BlockingJobs
 from sync_kit.jobs.current import JobLogFilter, current_job
-from sync_kit.jobs.job import BlockingJob, Counts, Job, JobList, Progress
+from sync_kit.jobs.job import Counts, Job, JobList
 from sync_kit.jobs.jobs import Jobs
 from sync_kit.jobs.receipt import BlockingReceipt, Receipt
+from sync_kit.jobs.reporting import BlockingJob, Progress
 from sync_kit.jobs.schedules import BlockingSchedules, Schedule, Schedules
 from sync_kit.jobs.task import BlockingSender, Sender, Task
 from sync_kit.queue.backoff import Backoff, Retry

@@ -32,8 +32,7 @@ class JobLogFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter`."""
         run = running_job.get(None)
-        if run is None:
-            record.job_id = record.task = record.attempt = "-"
-        else:
-            record.job_id, record.task, record.attempt = run.claim.id, run.task_name, run.claim.attempts
+        told = ("-", "-", "-") if run is None else (run.claim.id, run.task_name, run.claim.attempts)
+        for name, value in zip(("job_id", "task", "attempt"), told, strict=True):
+            record.__dict__.setdefault(name, value)  # what the caller said by extra= is the caller's
         return True

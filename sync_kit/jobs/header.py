@@ -43,11 +43,21 @@ class Header:
 
     def encode(self) -> bytes:
         """The line, line break included."""
-        named = {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) not in (default, {})}
+        named = {"retries": self.retries, "timeout": self.timeout}
+        named |= {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) not in (default, {})}
         return json.dumps(named, separators=(",", ":")).encode() + b"\n"
 
 
 _DEFAULTS = [(each.name, None if each.default is MISSING else each.default) for each in fields(Header)]
+_BARE = {name: getattr(Header(), name) for name, _ in _DEFAULTS}
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("retries", "priority", "slot"), int),
+    **dict.fromkeys(("timeout", "interval"), (int, float, type(None))),
+    **dict.fromkeys(("tag", "key", "schedule"), (str, type(None))),
+    "result_ttl": (int, float),
+    "secret": bool,
+    "headers": dict,
+}
 
 
 @lru_cache(maxsize=1024)
@@ -55,6 +65,9 @@ def _read(line: bytes) -> Header:
     named: Any = json.loads(line)
     if not isinstance(named, dict):
         raise ValueError("its header is no JSON object")
+    for name, kinds in _KINDS.items():
+        if not isinstance(named.get(name, _BARE[name]), kinds):
+            raise ValueError(f"its header has an odd {name}")
     return Header(**{name: named[name] for name in Header.__slots__ if name in named})  # a newer sender may say more
 
 

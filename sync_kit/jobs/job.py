@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping  # noqa: TC003 (pydantic asks for the types of a job)
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-import anyio.lowlevel
-
-from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.header import Header, split
+from sync_kit.jobs.reporting import Progress, Reporter, Reporting, read_progress
 from sync_kit.jobs.results import seen_result
 from sync_kit.jobs.versions import read_kind
-from sync_kit.options import number
 from sync_kit.queue.ids import made_at
+from sync_kit.queue.schema import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sync_kit.jobs.task import Task
     from sync_kit.queue import Claim, Entry
 
 Status = Literal["waiting", "delayed", "active", "completed", "failed", "cancelled", "parked"]
-MOST_TEXT = 200
-MASK = "**********"
-"""What is shown for a payload with secrets when its task is not known here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is.
-
-    Attributes:
-        fraction: from 0 to 1.
-        text: what is being done.
-    """
-
-    fraction: float
-    text: str = ""
-
-
-class Reporter(Protocol):
-    """Takes what a running job says of itself."""
-
-    def progress(self, progress: Progress, /) -> None: ...
-    def line(self, line: str, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +55,7 @@ class JobList(list["Job"]):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Reporting):
     """One job, as it was when it was asked about. Times are UTC, by the server's clock.
 
     Attributes:
@@ -132,63 +107,11 @@ class Job:
     result: Any = None
     reported: Progress | None = None
     logs: tuple[str, ...] = ()
-    _reporter: Reporter | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def blocking(self) -> BlockingJob:
-        """The same verbs for a plain function."""
-        return BlockingJob(self)
-
-    async def progress(self, fraction: float, text: str = "") -> None:
-        """Tell how far the running job is: `job.reported` says it to whoever asks for the job.
-
-        It leaves within 0.2 s, and of several only the newest; what is lost to an outage is logged.
-
-        Args:
-            fraction: from 0 to 1.
-            text: what is being done, 200 characters at most.
-
-        Raises:
-            ConfigurationError: this job does not run here.
-        """
-        self.blocking.progress(fraction, text)
-        await anyio.lowlevel.checkpoint()
-
-    def log(self, line: str) -> None:
-        """Add a line to the log of the running job: `job.logs` has the last 16 KiB. Leaves when `progress` does.
-
-        Raises:
-            ConfigurationError: this job does not run here.
-        """
-        self._running("log").line(str(line))
-
-    def _running(self, verb: str) -> Reporter:
-        if self._reporter is None:
-            raise ConfigurationError(
-                f"job {self.id} does not run here: {verb}() is for the job that a handler is given"
-            )
-        return self._reporter
-
-
-class BlockingJob:
-    """The verbs of a running job, without await."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def progress(self, fraction: float, text: str = "") -> None:
-        """See `Job.progress`."""
-        reporter = self._job._running("progress")
-        reporter.progress(Progress(number("fraction", fraction, 0, 1), str(text)[:MOST_TEXT]))
-
-    def log(self, line: str) -> None:
-        """See `Job.log`."""
-        self._job.log(line)
 
 
 def running(claim: Claim, task: str, header: Header, data: Any, reporter: Reporter | None, result: Any = None) -> Job:
     """The job that a handler is given."""
-    return Job(
+    job = Job(
         id=claim.id,
         task=task,
         data=data,
@@ -205,12 +128,13 @@ def running(claim: Claim, task: str, header: Header, data: Any, reporter: Report
         priority=header.priority,
         tag=header.tag,
         key=header.key,
-        headers=header.headers,
+        headers=dict(header.headers),
         schedule=header.schedule,
         interval=header.interval,
         result=result,
-        _reporter=reporter,
     )
+    object.__setattr__(job, "_reporter", reporter)
+    return job
 
 
 def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
@@ -234,12 +158,12 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
         priority=header.priority,
         tag=header.tag,
         key=header.key,
-        headers=header.headers,
+        headers=dict(header.headers),
         schedule=header.schedule,
         interval=header.interval,
         traceback=entry.traceback or None,
         result=seen_result(entry.result),
-        reported=Progress(**json.loads(entry.progress)) if entry.progress else None,
+        reported=read_progress(entry.progress),
         logs=tuple(entry.log.splitlines()),
     )
 
@@ -250,16 +174,8 @@ def read_payload(task: Task[Any, Any] | None, version: int, header: Header, payl
         try:
             return task.load(payload, version)
         except Exception:  # a validator of the user's may raise anything
-            return plain(header, payload)
-    return plain(header, payload)
-
-
-def plain(header: Header, payload: bytes) -> Any:
-    """The payload as plain JSON values, or masked if there are secrets in it."""
-    try:
-        return MASK if header.secret else json.loads(payload)
-    except ValueError:
-        return None
+            return plain(payload, secret=header.secret or task.schema.has_secrets)
+    return plain(payload, secret=header.secret)
 
 
 def read_time(ms: int) -> datetime | None:

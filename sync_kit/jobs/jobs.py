@@ -17,7 +17,7 @@ from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.schedules.declare import Scheduling
 from sync_kit.jobs.schedules.keeper import Keeper
 from sync_kit.jobs.task import Task
-from sync_kit.jobs.versions import Versions, refuse_versioned
+from sync_kit.jobs.versions import Versions, read_kind, refuse_versioned
 from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.engine import BATCH
 from sync_kit.queue.process import run_worker
@@ -121,7 +121,7 @@ class Jobs(Scheduling, Source):
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.middlewares: list[Middleware] = []
         self.carried: tuple[ContextVar[str], ...] = ()
-        self._kinds: dict[str, int] = {}
+        self._kinds: dict[str, tuple[str, int]] = {}
 
     def __repr__(self) -> str:
         return f"<Jobs {self.name!r} tasks={[*self.tasks]}>"
@@ -130,6 +130,15 @@ class Jobs(Scheduling, Source):
     def kinds(self) -> Collection[str]:
         """What the queue calls jobs of the tasks that are registered here, each in the versions that can be read."""
         return self._kinds.keys()
+
+    def find(self, kind: str) -> tuple[Task[Any, Any] | None, int]:
+        """The task behind what the queue calls a job, and the version of its payload; None if it cannot be run here."""
+        name, version = self._kinds.get(kind, ("", 0))
+        return self.tasks.get(name), version
+
+    def title(self, kind: str) -> str:
+        """See `QueueBase.title`."""
+        return read_kind(kind)[0]
 
     def open(self, claim: Claim) -> JobRun:
         """See `Source.open`."""
@@ -216,7 +225,7 @@ class Jobs(Scheduling, Source):
             whole("retries", retries, most=10_000),
             read_timeout(timeout),
             key=read_key(key),
-            on_duplicate=read_on_duplicate(on_duplicate),
+            on_duplicate=read_on_duplicate(on_duplicate, key),
             result_ttl=read_result_ttl(result_ttl),
         )
 
@@ -431,7 +440,8 @@ class Jobs(Scheduling, Source):
 
     def _register(self, task: Task[Any, Any]) -> Task[Any, Any]:
         self.tasks[task.name] = task
-        self._kinds = {kind: version for known in self.tasks.values() for kind, version in known.versions.kinds.items()}
+        known = self.tasks.values()
+        self._kinds = {kind: (each.name, version) for each in known for kind, version in each.versions.kinds.items()}
         return task
 
     def _refuse_other(self, name: str, handler: Callable[..., Any]) -> None:

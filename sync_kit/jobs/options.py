@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ from sync_kit._io.keys import encode_part
 from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.header import Header
 from sync_kit.options import Seconds, choice, name_sent, seconds, shown
+from sync_kit.queue.run import is_async
 from sync_kit.queue.when import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextvars import ContextVar
     from typing import Literal
 
     from sync_kit.jobs.schedules.plan import Timing
@@ -22,10 +25,14 @@ if TYPE_CHECKING:
     OnDuplicate = Literal["return", "raise", "replace"]
     Key = str | Callable[[Any], str]
 
+log = logging.getLogger("sync_kit")
+
 TIMEOUT = 30.0
 ON_DUPLICATE = ("return", "raise", "replace")
 MOST_KEY = 1000
 MOST_HEADERS = 4096
+MOST_CARRIED = 400
+"""Characters of a carried value: a client may have sent it, which must not keep jobs from being sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ def read_timeout(timeout: Seconds | None) -> float | None:
 
 def read_key(key: Key | None) -> Key | None:
     """A unique key, or the function that makes it. Raises `ConfigurationError`."""
+    if callable(key) and is_async(key):
+        raise ConfigurationError("key must be a text or a plain function of the payload, not an async one")
     return key if key is None or callable(key) else _text_of_key(key)
 
 
@@ -76,9 +85,12 @@ def _text_of_key(key: object) -> str:
     return text
 
 
-def read_on_duplicate(on_duplicate: object) -> str:
+def read_on_duplicate(on_duplicate: object, key: Key | None) -> str:
     """What becomes of a second job of one key. Raises `ConfigurationError`."""
-    return choice("on_duplicate", on_duplicate, ON_DUPLICATE)
+    how = choice("on_duplicate", on_duplicate, ON_DUPLICATE)
+    if how != "return" and key is None:
+        raise ConfigurationError(f"on_duplicate={how!r} is about a unique key: give a key=, too")
+    return how
 
 
 def read_result_ttl(result_ttl: Seconds | None) -> float:
@@ -95,6 +107,20 @@ def read_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     if (size := len(json.dumps(read))) > MOST_HEADERS:
         raise ConfigurationError(f"headers have {size} bytes, more than {MOST_HEADERS}: send large data as the payload")
     return read
+
+
+def carried_headers(variables: Iterable[ContextVar[str]], given: Mapping[str, str]) -> dict[str, str]:
+    """What context variables say, and what was given. Raises `ConfigurationError` for what is no text."""
+    said: dict[str, str] = {}
+    for variable in variables:
+        value = variable.get(None)
+        if isinstance(value, str) and len(value) > MOST_CARRIED:
+            log.warning(
+                "%r is not carried: it has %d characters, more than %d", variable.name, len(value), MOST_CARRIED
+            )
+        elif value is not None:
+            said[variable.name] = value
+    return read_headers({**said, **given})
 
 
 def stored_key(task: str, key: str) -> str:

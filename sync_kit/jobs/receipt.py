@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sync_kit.errors import ConfigurationError
@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from sync_kit.options import Seconds
 
 
+class Asking:
+    """Whom to ask for a result is no part of a receipt's value: it is neither compared, nor copied, nor written."""
+
+    __slots__ = ("_jobs",)
+
+    if TYPE_CHECKING:
+        _jobs: Jobs
+
+
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Asking):
     """The answer to a `send`: the job is accepted and will run.
 
     Attributes:
@@ -27,8 +36,7 @@ class Receipt:
     id: str
     task: str
     duplicate: bool = False
-    schedule: bool = field(default=False, kw_only=True)
-    _jobs: Jobs | None = field(default=None, repr=False, compare=False)
+    schedule: bool = False
 
     @property
     def blocking(self) -> BlockingReceipt:
@@ -54,9 +62,17 @@ class Receipt:
     def _known(self) -> Jobs:
         if self.schedule:
             raise ConfigurationError(f"schedule {self.id!r} has no result, its jobs have: ask jobs.result(id) for one")
-        if self._jobs is None:
+        jobs: Jobs | None = getattr(self, "_jobs", None)
+        if jobs is None:
             raise ConfigurationError(f"the receipt of job {self.id} does not come from a send: use jobs.result(id)")
-        return self._jobs
+        return jobs
+
+
+def make_receipt(jobs: Jobs, job_id: str, task: str, *, duplicate: bool = False) -> Receipt:
+    """The receipt of a job that was sent."""
+    receipt = Receipt(job_id, task, duplicate)
+    object.__setattr__(receipt, "_jobs", jobs)
+    return receipt
 
 
 class BlockingReceipt:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sync_kit.errors import InvalidPayloadError
 from sync_kit.jobs.current import running_job
 from sync_kit.jobs.header import split
-from sync_kit.jobs.job import plain, running
+from sync_kit.jobs.job import running
+from sync_kit.jobs.reporting import not_running
 from sync_kit.jobs.results import write_result
-from sync_kit.jobs.versions import read_kind
 from sync_kit.queue.run import Run, Stopped, text
+from sync_kit.queue.schema import plain
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from sync_kit.jobs.job import Job, Progress
+    from sync_kit.jobs.job import Job
     from sync_kit.jobs.jobs import Jobs
+    from sync_kit.jobs.reporting import Progress
     from sync_kit.queue import Claim, Outcome
+    from sync_kit.queue.notes import Notes
     from sync_kit.queue.run import Host
 
 log = logging.getLogger("sync_kit")
@@ -33,9 +34,9 @@ class JobRun(Run):
     def __init__(self, claim: Claim, jobs: Jobs) -> None:
         self.header, self._payload = split(claim.body)
         super().__init__(claim, self.header.timeout)
-        self.task_name, self._version = read_kind(claim.kind)
         self._jobs = jobs
-        self._task = jobs.tasks.get(self.task_name) if claim.kind in jobs.kinds else None
+        self._task, self._version = jobs.find(claim.kind)
+        self.task_name = jobs.title(claim.kind) if self._task is None else self._task.name
         self._data: Any = None
         self._host: Host | None = None
 
@@ -60,11 +61,12 @@ class JobRun(Run):
         try:
             self._data = task.load(self._payload, self._version)
         except Exception as error:  # a validator or an upgrade of the user's may raise anything
-            self._data = plain(self.header, self._payload)
+            self._data = plain(self._payload, secret=self.header.secret or task.schema.has_secrets)
             return await self.failed(error, final=isinstance(error, InvalidPayloadError))
         arguments = (self._data, self.job()) if task.wants_job else (self._data,)
         around = [partial(middleware, self.job()) for middleware in reversed(self._jobs.middlewares)]
         ended = await self.perform(task.handler, arguments, host, is_async=task.is_async, around=around)
+        self._host = None
         await host.notes.flush((self.claim.id, self.claim.generation))
         if ended is None:
             return await self._done()
@@ -101,11 +103,13 @@ class JobRun(Run):
 
     def progress(self, progress: Progress) -> None:
         """Takes what the job says of itself."""
-        if self._host is not None:
-            said = json.dumps(asdict(progress), separators=(",", ":"))
-            self._host.notes.progress((self.claim.id, self.claim.generation), said)
+        self._notes().progress((self.claim.id, self.claim.generation), progress.write())
 
     def line(self, line: str) -> None:
         """Takes a line of its log."""
-        if self._host is not None:
-            self._host.notes.line((self.claim.id, self.claim.generation), line)
+        self._notes().line((self.claim.id, self.claim.generation), line)
+
+    def _notes(self) -> Notes:
+        if self._host is None:
+            raise not_running(self.claim.id)
+        return self._host.notes

@@ -9,6 +9,7 @@ from sync_kit.errors import ConfigurationError, DuplicateJobError
 from sync_kit.jobs import outlet
 from sync_kit.jobs.options import (
     Options,
+    carried_headers,
     read_headers,
     read_key,
     read_on_duplicate,
@@ -16,7 +17,7 @@ from sync_kit.jobs.options import (
     read_timeout,
     stored_key,
 )
-from sync_kit.jobs.receipt import Receipt
+from sync_kit.jobs.receipt import Receipt, make_receipt
 from sync_kit.jobs.schedules.plan import TIMING, draft, read_timing
 from sync_kit.options import Seconds, label, refuse_unknown, whole
 from sync_kit.queue.handler import arguments_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Never
 
     from sync_kit._io.flow import Flow
+    from sync_kit.jobs.header import Header
     from sync_kit.jobs.jobs import Jobs
     from sync_kit.jobs.options import Key, OnDuplicate
     from sync_kit.jobs.policy import Policy
@@ -66,8 +68,7 @@ class Sender(Generic[P, T]):
         self.versions = versions
         self.schema = schema
         self.options = options
-        self._header = options.header(secret=schema.has_secrets)
-        self.head = self._header.encode()
+        self._said: tuple[Header, bytes] | None = None
 
     @property
     def blocking(self) -> BlockingSender[P, T]:
@@ -117,11 +118,12 @@ class Sender(Generic[P, T]):
             return (yield from self._send_unique_flow(items, keys))
         items, when = [self.item(payload) for payload in payloads], options.when
         yield from self.jobs.accept_flow(items, delay=when.delay, at=when.at, priority=when.priority)
-        return [Receipt(item.id, self.name, _jobs=self.jobs) for item in items]
+        return [make_receipt(self.jobs, item.id, self.name) for item in items]
 
     def item(self, payload: T, key: str | None = None) -> Item:
         """A new job, ready to be stored. Raises `InvalidPayloadError` if it could not be read back."""
-        return Item(make_id(), self.kind, self._head_now(key) + self.schema.dump(payload))
+        data = self.schema.dump(payload)
+        return Item(make_id(), self.kind, self._head_now(key) + data)
 
     def draft(self, timing: Timing, payload: T, *, declared: bool = False) -> Draft:
         """A schedule, ready to be stored. Raises `InvalidPayloadError`, and `ConfigurationError` if there is a key."""
@@ -129,7 +131,8 @@ class Sender(Generic[P, T]):
             raise ConfigurationError(
                 f"task {self.name!r} has a unique key, which a schedule cannot have: its runs do not overlap anyway"
             )
-        return draft(timing, self.kind, self.head, self.schema.dump(payload), declared=declared)
+        data = self.schema.dump(payload)
+        return draft(timing, self.kind, self._say()[1], data, declared=declared)
 
     def _schedule_flow(self, timing: Timing, payloads: list[T]) -> Flow[list[Receipt]]:
         """Make or change a schedule for each payload."""
@@ -139,12 +142,18 @@ class Sender(Generic[P, T]):
         yield from self.jobs.schedules.timetable.put_flow(drafts)
         return [Receipt(made.plan.name, self.name, schedule=True) for made in drafts]
 
+    def _say(self) -> tuple[Header, bytes]:
+        """What all of these jobs say beside their payloads, of which it may turn out that they have secrets."""
+        if self._said is None or self._said[0].secret != self.schema.has_secrets:
+            header = self.options.header(secret=self.schema.has_secrets)
+            self._said = (header, header.encode())
+        return self._said
+
     def _head_now(self, key: str | None) -> bytes:
-        carried = self.jobs.carried
-        if key is None and not carried:
-            return self.head
-        said = {variable.name: value for variable in carried if (value := variable.get(None)) is not None}
-        return replace(self._header, key=key, headers=read_headers({**said, **self._header.headers})).encode()
+        header, head = self._say()
+        if key is None and not self.jobs.carried:
+            return head
+        return replace(header, key=key, headers=carried_headers(self.jobs.carried, header.headers)).encode()
 
     def _send_unique_flow(self, items: list[Item], keys: list[str]) -> Flow[list[Receipt]]:
         when, how = self.options.when, self.options.on_duplicate
@@ -155,7 +164,7 @@ class Sender(Generic[P, T]):
             if owner != item.id and how == "raise":
                 raise DuplicateJobError(self.name, key, owner)
         return [
-            Receipt(owner, self.name, duplicate=owner != item.id, _jobs=self.jobs)
+            make_receipt(self.jobs, owner, self.name, duplicate=owner != item.id)
             for item, owner in zip(items, owners, strict=True)
         ]
 
@@ -276,7 +285,7 @@ class Task(Sender[P, T]):
         if key is not None:
             changed = replace(changed, key=read_key(key))
         if on_duplicate is not None:
-            changed = replace(changed, on_duplicate=read_on_duplicate(on_duplicate))
+            changed = replace(changed, on_duplicate=read_on_duplicate(on_duplicate, changed.key))
         if result_ttl is not None:
             changed = replace(changed, result_ttl=read_result_ttl(result_ttl))
         if headers is not None:

@@ -70,6 +70,10 @@ class QueueBase:
         """The workers that said in the last 45 s that they work on this queue."""
         return await self.kit.driver.run(workers_flow(self.desk))
 
+    def title(self, kind: str) -> str:
+        """The name of the task behind what the engine calls a job."""
+        return kind
+
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every event of this queue that this process causes or notices.
 
@@ -84,15 +88,15 @@ class QueueBase:
         new = yield from self.engine.send_flow(items, **when)
         if self.observers:
             for item in items:
-                self.observers.tell(Sent(self.name, item.id, item.kind))
+                self.observers.tell(Sent(self.name, item.id, self.title(item.kind)))
         return new
 
     def accept_unique_flow(self, items: Sequence[Item], keys: Sequence[str], **terms: Any) -> Flow[list[str]]:
         """Send jobs with unique keys, and tell the observers; returns for each the id of the job that has its key."""
-        owners = yield from self.engine.send_unique_flow(items, keys, **terms)
+        owners = yield from self.engine.send_unique_flow(items, keys, keep=self.keep.completed_count, **terms)
         for item, owner in zip(items, owners, strict=True):
             if item.id == owner:
-                self.observers.tell(Sent(self.name, item.id, item.kind))
+                self.observers.tell(Sent(self.name, item.id, self.title(item.kind)))
         return owners
 
     def run_blocking(self, flow: Flow[T], verb: str) -> T:

@@ -308,7 +308,7 @@ class Courier:
 
 def tell_lost(source: Source, lost: LostRun) -> None:
     """Tell the observers what became of a job whose worker died, or that nobody came for."""
-    about = (source.name, lost.id, lost.kind)
+    about = (source.name, lost.id, source.title(lost.kind))
     if lost.outcome != "expire":
         source.observers.tell(Lost(*about))
     if lost.outcome in ("fail", "expire"):

@@ -127,13 +127,15 @@ class Desk:
         layout = self._layout
         places = (layout.done, layout.failed, layout.cancelled)
         known = (layout.body, layout.state, layout.error, layout.results, layout.progress, layout.log)
-        reply = yield Eval(DELETE, (*places, *known), ids)
+        reply = yield Eval(DELETE, (*places, *known, layout.expiries), ids)
         return int(reply[1])
 
     def purge_flow(self) -> Flow[int]:
         """Forget all jobs that wait or are delayed, a hundred at a time; returns how many there were."""
         layout, total, count = self._layout, 0, BATCH
-        keys = (layout.ready, layout.suspects, layout.delayed, layout.body, layout.state, layout.error)
+        places = (layout.ready, layout.suspects, layout.delayed, layout.held)
+        known = (layout.body, layout.state, layout.error, layout.progress, layout.log)
+        keys = (*places, *known, layout.unique, layout.waiters)
         while count == BATCH:
             _, count = yield Eval(PURGE, keys, ())
             total += count

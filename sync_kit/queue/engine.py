@@ -116,7 +116,8 @@ class Engine:
         self._renew = Keys((layout.leases, layout.state))
         places = (layout.ready, layout.suspects, layout.delayed, layout.leases, layout.parked, layout.held)
         ends = (layout.body, layout.state, layout.error, layout.cancelled, layout.kinds)
-        self._send_unique = Keys((*places, *ends, layout.unique, layout.waiters, layout.wake))
+        more = (layout.unique, layout.waiters, layout.progress, layout.log, layout.wake)
+        self._send_unique = Keys((*places, *ends, *more))
 
     def send_flow(self, items: Sequence[Item], *, delay: float = 0.0, at: float = 0.0, priority: int = 0) -> Flow[int]:
         """Accept jobs, at once or when they are due (`at`: epoch seconds); returns how many were new.
@@ -131,20 +132,34 @@ class Engine:
         return new
 
     def send_unique_flow(
-        self, items: Sequence[Item], keys: Sequence[str], *, delay: float, at: float, priority: int, replace: bool
+        self,
+        items: Sequence[Item],
+        keys: Sequence[str],
+        *,
+        delay: float = 0.0,
+        at: float = 0.0,
+        priority: int = 0,
+        replace: bool = False,
+        keep: int = 10_000,
     ) -> Flow[list[str]]:
-        """Accept jobs, each if no other one has its key; or instead of that one.
+        """Accept jobs, each if no other one has its key; or, to `replace`, instead of that one.
+
+        `keep` is how many of those that are cancelled may be kept.
 
         Returns:
             For each the id of the job that has its key now: its own, or an older one's.
         """
         owners: list[str] = []
-        terms = (ms(delay), ms(at), priority, int(replace))
-        for batch in batches([*zip(items, keys, strict=True)]):
-            args = [value for item, key in batch for value in (item.id, key, item.record)]
-            _, *owned = yield Eval(SEND_UNIQUE, self._send_unique, (*terms, *args), repeat=True)
-            own = [item.id for item, _ in batch]
-            owners += [job if isinstance(by, int) else by.decode() for job, by in zip(own, owned, strict=True)]
+        terms = (ms(delay), ms(at), priority, int(replace), keep)
+        for trip in _trips(items):
+            calls: list[Eval] = []
+            for some in trip:
+                batch = zip(some, keys[len(owners) + BATCH * len(calls) :], strict=False)
+                args = [value for item, key in batch for value in (item.id, key, item.record)]
+                calls.append(Eval(SEND_UNIQUE, self._send_unique, (*terms, *args), repeat=True))
+            replies = (yield Batch(calls)) if len(calls) > 1 else [(yield calls[0])]
+            for some, reply in zip(trip, replies, strict=True):
+                owners += _owners(some, reply)
         return owners
 
     def note(self, run: tuple[str, int], progress: str, lines: str) -> Eval:
@@ -241,6 +256,12 @@ def names(replies: Iterable[bytes]) -> Iterator[str]:
 def ms(seconds: float) -> int:
     """Milliseconds."""
     return round(seconds * 1000)
+
+
+def _owners(items: Sequence[Item], reply: Any) -> Iterator[str]:
+    if isinstance(reply, SyncKitError):
+        raise reply
+    return (item.id if isinstance(by, int) else by.decode() for item, by in zip(items, reply[1:], strict=True))
 
 
 def _accepted(reply: Any) -> int:

@@ -103,7 +103,7 @@ end
 local function is_replaced(id, job, outcome)
   if job.key == '' or outcome == 'done' or outcome == 'fail' then return false end
   local _, following = owners(unique, job.key)
-  if following ~= '' then add('HSET', errors, id, 'replaced by ' .. following) end
+  if following ~= '' and keep[cancelled][2] > 0 then add('HSET', errors, id, 'replaced by ' .. following) end
   return following ~= ''
 end
 
@@ -247,8 +247,8 @@ local function expire(lost)
   flush()
 end
 
-local function drop_results()
-  local ids = redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, MOST)
+local function drop_results(most)
+  local ids = redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, most)
   for _, id in ipairs(ids) do
     add('ZREM', expiries, id)
     add('HDEL', results, id)
@@ -257,10 +257,9 @@ local function drop_results()
 end
 
 local function maintain(lost)
-  if sweep then
-    expire(lost)
-    drop_results()
-  end
+  if sweep then expire(lost) end
+  local most = 2 * ended[done] + (sweep and 5 * MOST or 0)
+  if most > 0 then drop_results(most) end
   for place, count in pairs(ended) do
     local most = 2 * count + (sweep and MOST or 0)
     if most > 0 then trim(place, most) end

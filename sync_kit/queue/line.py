@@ -106,7 +106,7 @@ class Line:
             log.info("a worker of queue %r left without a word: %s", self.source.name, error)
 
     def _about(self, run: Run) -> tuple[str, str, str]:
-        return self.source.name, run.claim.id, run.claim.kind
+        return self.source.name, run.claim.id, self.source.title(run.claim.kind)
 
     def _tell(self, run: Run, outcome: Outcome) -> None:
         about, attempt = self._about(run), run.claim.attempts
@@ -127,7 +127,7 @@ class Line:
         return record(
             concurrency=self._worker.concurrency,
             running=[run.claim.id for run in self.leases.runs],
-            tasks=sorted(self.source.kinds),
+            tasks=sorted({self.source.title(kind) for kind in self.source.kinds}),
             lag=round(self.leases.lag(), 3),
             healthy=self._worker.healthy,
             started_at=self._began,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,6 +27,8 @@ PACE = 0.2
 """Seconds between two trips: what is said meanwhile leaves together, and of several progresses only the last."""
 LAST_LIMIT = 2.0
 """Seconds that the end of a run waits for the last of what it said."""
+REMIND = 60.0
+"""Seconds between two complaints about an outage."""
 MOST_LINE = 1000
 MOST_WAITING = 200
 """Lines of one run that wait for a trip; the oldest are dropped when there are more."""
@@ -50,6 +53,8 @@ class Notes:
         self._waiting: dict[tuple[str, int], Note] = {}
         self._leaving: set[tuple[str, int]] = set()
         self._said = anyio.Event()
+        self._wakes = False
+        self._complained = -REMIND
         self._door = anyio.Lock()
         self._lock = threading.Lock()
 
@@ -57,7 +62,7 @@ class Notes:
         """The newest progress of a run."""
         with self._lock:
             self._note(run).progress = printable(said)
-        self._loop.call_soon(self._wake)
+        self._call()
 
     def line(self, run: tuple[str, int], said: str) -> None:
         """A line of its log."""
@@ -65,7 +70,7 @@ class Notes:
             lines = self._note(run).lines
             lines += [f"{line[:MOST_LINE]}\n" for line in printable(said).splitlines()]
             del lines[:-MOST_WAITING]
-        self._loop.call_soon(self._wake)
+        self._call()
 
     async def write(self) -> None:
         """The task that brings them to Redis."""
@@ -78,8 +83,10 @@ class Notes:
     async def flush(self, run: tuple[str, int]) -> None:
         """Bring what a run said last there, before its outcome is."""
         if run in self._waiting or run in self._leaving:
-            with anyio.move_on_after(LAST_LIMIT):
+            with anyio.move_on_after(LAST_LIMIT) as limit:
                 await self._carry([run])
+            if limit.cancelled_caught:
+                self._complain(f"no answer within {LAST_LIMIT:g} s")
 
     async def _carry(self, runs: list[tuple[str, int]]) -> None:
         async with self._door:
@@ -90,9 +97,14 @@ class Notes:
                 for some in batches([*taken.items()]):
                     await self._source.kit.driver.run(self._flow(some))
             except SyncKitError as error:
-                log.warning("what jobs of queue %r said of themselves is lost: %s", self._source.name, error)
+                self._complain(error)
             finally:
                 self._leaving.difference_update(taken)
+
+    def _complain(self, error: object) -> None:
+        if time.monotonic() - self._complained > REMIND:
+            self._complained = time.monotonic()
+            log.warning("what jobs of queue %r say of themselves is lost: %s", self._source.name, error)
 
     def _flow(self, notes: Sequence[tuple[tuple[str, int], Note]]) -> Flow[None]:
         note = self._source.engine.note
@@ -103,5 +115,11 @@ class Notes:
     def _note(self, run: tuple[str, int]) -> Note:
         return self._waiting.setdefault(run, Note())
 
+    def _call(self) -> None:
+        if not self._wakes:  # one call is enough for all that is said until it comes
+            self._wakes = True
+            self._loop.call_soon(self._wake)
+
     def _wake(self) -> None:
+        self._wakes = False
         self._said.set()

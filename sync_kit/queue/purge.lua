@@ -1,21 +1,27 @@
 -- purge: forget up to 100 jobs that wait or are delayed
--- KEYS: ready suspects delayed body state error
+-- KEYS: ready suspects delayed held body state error progress log unique waiters
 -- ARGV:
 -- returns: ok, number of jobs
 -- uses: record
+-- uses: unique
+-- uses: ending
 
-local body, state, errors = KEYS[4], KEYS[5], KEYS[6]
+local ready, suspects, delayed, held, body, state, errors, progress, log, unique, waiters = unpack(KEYS)
+
+local function forget(id)
+  release(id, read(redis.call('HGET', state, id)), unique, state, ready, delayed, held)
+  call_waiters(id, waiters)
+  for _, known in ipairs({body, state, errors, progress, log}) do redis.call('HDEL', known, id) end
+end
+
 local purged = 0
-for _, place in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do
+for _, place in ipairs({held, ready, suspects, delayed}) do
   local ids = redis.call('ZRANGE', place, 0, MOST - 1 - purged)
   for _, id in ipairs(ids) do
-    add('ZREM', place, id)
-    add('HDEL', body, id)
-    add('HDEL', state, id)
-    add('HDEL', errors, id)
+    redis.call('ZREM', place, id)
+    forget(id)
   end
   purged = purged + #ids
   if purged == MOST then break end
 end
-flush()
 return {'ok', purged}

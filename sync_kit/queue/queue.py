@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +14,7 @@ from sync_kit.queue.message import DeadLetter, DeadLetters, Size
 from sync_kit.queue.processing import Processing
 from sync_kit.queue.records import Item, Keep, Outcome
 from sync_kit.queue.run import printable
-from sync_kit.queue.schema import MOST_BYTES, Schema, read_most
+from sync_kit.queue.schema import MOST_BYTES, Schema, plain, read_most
 from sync_kit.queue.when import When, read_when
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL, Worker
 
@@ -242,7 +241,7 @@ class Queue(QueueBase, Generic[T]):
         try:
             data: Any = self.schema.load(entry.body)
         except Exception:  # a validator of the user's may raise anything
-            data = json.loads(entry.body)
+            data = plain(entry.body, secret=self.schema.has_secrets)
         failed_at = datetime.fromtimestamp(entry.finished_ms / 1000, timezone.utc)
         return DeadLetter(entry.id, data, entry.attempts + entry.crashes, entry.error, failed_at)
 

@@ -10,7 +10,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function read(text)
   local generation, attempts, crashes, started, finished, priority, cancels, worker, key = string.match(
-    text or '0 0 0 0 0 0 0 -', '^(%d+) (%d+) (%d+) (%d+) (%d+) (-?%d+) (%d) (%S+) ?(%S*)$')
+    text or '0 0 0 0 0 0 0 -', '^(%d+) (%d+) (%d+) (%d+) (%d+) (-?%d+) (%d) (%S+) ?(%S*)')
   return {generation = tonumber(generation), attempts = tonumber(attempts), crashes = tonumber(crashes),
           started = tonumber(started), finished = tonumber(finished), priority = tonumber(priority),
           cancels = cancels == '1', worker = worker, key = key}

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import math
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -84,7 +85,6 @@ class Run(ABC):
         self._began = time.monotonic()
         self._reason: Reason | None = None
         self._scope = anyio.CancelScope()
-        self._raised: BaseException | None = None
         self._ran = False
 
     @property
@@ -133,8 +133,8 @@ class Run(ABC):
             call = partial(outer, call)
         try:
             with self._scope:
-                if is_async and self.timeout is not None:
-                    self._scope.deadline = anyio.current_time() + self.timeout
+                if is_async or around:
+                    self._limit()
                 self.result = await call()
         except asyncio.CancelledError as error:
             if host.ends():
@@ -145,37 +145,51 @@ class Run(ABC):
             if not _is_of_the_handler(error):
                 raise
             return error if self.reason in (None, "timeout") else self._upset(error)
-        return self._verdict() if self._scope.cancelled_caught and not self._ran else None
+        ended_well = self._ran and self.reason != "timeout"
+        return self._verdict() if self._scope.cancelled_caught and not ended_well else None
+
+    def _limit(self) -> None:
+        """From now on, it may take as long as its timeout."""
+        if self.timeout is not None:
+            self._scope.deadline = anyio.current_time() + self.timeout
 
     async def _on_thread(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> Any:
-        """Call a plain function. What it makes of an `async def` that it wraps is awaited on the loop."""
+        """Call a plain function. What it makes of an `async def` that it wraps is awaited on the loop.
+
+        A thread cannot be interrupted, so only what is around it has a limit: before it, and again after it.
+        """
+        self._ran, is_limited = False, self._scope.deadline < math.inf
+        self._scope.deadline = math.inf
         if self.timeout is None:
-            (made,) = await anyio.to_thread.run_sync(_boxed, handler, arguments, limiter=host.threads)
+            await self._call(handler, arguments, host)
         else:
-            made = await self._watched(handler, arguments, host, self.timeout)
-        if inspect.isawaitable(made):
-            self._ran = False
-            if self.timeout is not None:
-                self._scope.deadline = anyio.current_time() + self.timeout
+            await self._watched(handler, arguments, host, self.timeout)
+        if inspect.isawaitable(made := self.result):
+            self._ran, self.result = False, None
+            self._limit()
             return await made
+        if is_limited:
+            self._limit()
         return made
+
+    async def _call(self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host) -> None:
+        (self.result,) = await anyio.to_thread.run_sync(_boxed, handler, arguments, limiter=host.threads)
+        self._ran = True  # also when a cancellation that came meanwhile is noticed only later
 
     async def _watched(
         self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host, timeout: float
-    ) -> Any:
-        made, watching = None, anyio.CancelScope(shield=True)
+    ) -> None:
+        raised, watching = None, anyio.CancelScope(shield=True)
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch, watching, timeout, host)
             try:
-                (made,) = await anyio.to_thread.run_sync(_boxed, handler, arguments, limiter=host.threads)
-                self._ran = True  # also when a cancellation that came meanwhile is noticed only now
+                await self._call(handler, arguments, host)
             except (Exception, SystemExit) as error:  # the task group would wrap it
-                self._raised = error
+                raised = error
             watching.cancel()
         host.stuck.discard(self)
-        if self._raised is not None:
-            raise self._raised
-        return made
+        if raised is not None:
+            raise raised
 
     async def _watch(self, watching: anyio.CancelScope, timeout: float, host: Host) -> None:
         """A thread cannot be interrupted: say so, and after many timeouts give it up, though not its slot."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
@@ -12,7 +15,7 @@ from sync_kit.errors import ConfigurationError, InvalidPayloadError
 from sync_kit.options import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 T = TypeVar("T")
 
@@ -25,12 +28,25 @@ def read_most(max_payload: object) -> int:
     return whole("max_payload", max_payload, least=1, most=HUGE)
 
 
+MASK = "**********"
+"""What is shown of secrets, by pydantic and by us."""
+
+
+def plain(payload: bytes, *, secret: bool) -> Any:
+    """A payload as plain JSON values, or masked if there are secrets in it; None if it is no JSON."""
+    try:
+        return MASK if secret else json.loads(payload)
+    except ValueError:
+        return None
+
+
 class Schema(Generic[T]):
     """What payloads look like: a pydantic model, a dataclass, or any type pydantic knows. `where` is whose they are.
     `most` is how many bytes one may have.
 
     Attributes:
-        has_secrets: whether it has fields (`SecretStr` and the like) that must not be shown; they are sent as they are.
+        has_secrets: whether it has fields (`SecretStr` and the like) that must not be shown; they are sent as they
+            are. Also true as soon as a payload had one in a field of any type.
 
     Raises:
         ConfigurationError: pydantic cannot use the type.
@@ -85,15 +101,24 @@ class Schema(Generic[T]):
     def _written(self, payload: T) -> bytes:
         """JSON that a worker can read: an accepted job must not fail for how it was written (NaN, for example)."""
         try:
+            data = b"" if self.has_secrets else self._adapter.dump_json(payload, by_alias=True)
+            self.has_secrets = self.has_secrets or MASK.encode() in data
             if self.has_secrets:
-                data = to_json(_revealed(self._adapter.dump_python(payload, by_alias=True)))
-            else:
-                data = self._adapter.dump_json(payload, by_alias=True)
+                return self._written_secrets(payload)
             self._adapter.validate_json(data)
         except ValidationError as error:
             raise self._invalid(error, "it does not survive the trip as JSON, ") from None
         except ValueError as error:
             raise InvalidPayloadError(self._where, [], f"it cannot be written as JSON, {error}") from None
+        return data
+
+    def _written_secrets(self, payload: T) -> bytes:
+        """The same with what is in the secrets, for pydantic would mask it."""
+        revealed = _revealed(self._adapter.dump_python(payload, by_alias=True))
+        data = to_json(revealed)
+        again = self._adapter.validate_json(data)
+        if _revealed(self._adapter.dump_python(again, by_alias=True)) != revealed:
+            raise ValueError("its secrets would arrive as something else")
         return data
 
     def load(self, data: bytes) -> T:
@@ -116,12 +141,14 @@ class Schema(Generic[T]):
 
 
 def _revealed(value: Any) -> Any:
-    """What pydantic made of a payload in Python, with what is in its secrets: as JSON it would be masked."""
-    if isinstance(value, dict):
-        return {name: _revealed(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    """What pydantic made of a payload in Python, with what is in its secrets."""
+    if isinstance(value, Mapping):
+        return {_revealed(name): _revealed(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         return [_revealed(inner) for inner in value]
     if isinstance(value, BaseModel):
         return _revealed(value.model_dump(by_alias=True))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _revealed(getattr(value, field.name)) for field in fields(value)}
     reveal = getattr(value, "get_secret_value", None)
     return value if reveal is None else _revealed(reveal())

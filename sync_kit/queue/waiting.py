@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def seat_here(kit: SyncKit, layout: Layout, job: str, home: Home) -> Seat:
     name = _name(layout)
     inbox: Inbox | None = home.kept.get(name)
     if inbox is None:
-        inbox = home.kept[name] = LoopInbox(home, kit, _new_key(layout))
+        inbox = home.kept[name] = LoopInbox(home, kit, _key(layout, id(home)))
     return Seat(inbox, job, None, f"job {job}")
 
 
@@ -65,7 +66,7 @@ def seat_in_thread(kit: SyncKit, layout: Layout, job: str) -> Seat:
 
 def _of_threads(kit: SyncKit, layout: Layout) -> Inbox:
     name = _name(layout)
-    inbox: Inbox = kit.kept.get(name) or kit.kept.setdefault(name, ThreadInbox(kit, _new_key(layout)))
+    inbox: Inbox = kit.kept.get(name) or kit.kept.setdefault(name, ThreadInbox(kit, _key(layout, id(kit))))
     return inbox
 
 
@@ -73,5 +74,18 @@ def _name(layout: Layout) -> str:
     return f"inbox of {layout.group.head}"
 
 
-def _new_key(layout: Layout) -> str:
-    return layout.inbox(secrets.token_hex(12))
+def _key(layout: Layout, reader: int) -> str:
+    """A list for one reader, which is the same one when it waits again later."""
+    return layout.inbox(f"{_process}-{reader:x}")
+
+
+_process = secrets.token_hex(12)
+
+
+def _after_fork() -> None:
+    global _process
+    _process = secrets.token_hex(12)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -208,11 +208,12 @@ class Worker:
     async def _run(self, line: Line, claim: Claim) -> Outcome | None:
         try:
             run = line.source.open(claim)
+            context = run.context()
         except Exception as error:
             log.error("job %s has a record that cannot be read: %r", claim.id, error)
             return Outcome(claim.id, claim.generation, "fail", text=f"unreadable record: {error!r}")
         line.hold(run)
-        return await Apart(run.outcome(line.host), run.context())
+        return await Apart(run.outcome(line.host), context)
 
     async def _hand_back(self) -> None:
         for line in self._lines:

@@ -95,8 +95,8 @@ class Accepted:
         """What the sender is given; `endings` are the outcomes of jobs that ran. Raises `DuplicateJobError`."""
         if self._refused is not None:
             raise self._refused
-        name, jobs, ends = self._sender.name, self._sender.jobs, endings or {}
-        return [KeptReceipt(job, name, duplicate, jobs, ends.get(job)) for job, duplicate in self._owners]
+        name, ends = self._sender.name, endings or {}
+        return [KeptReceipt(job, name, duplicate, ending=ends.get(job)) for job, duplicate in self._owners]
 
 
 class Recording(Mode):

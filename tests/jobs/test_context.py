@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
+import time
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -300,3 +302,109 @@ async def test_a_handler_that_is_cancelled_from_within_its_own_task_still_ends(j
     await run(jobs, receipt)
     assert (await jobs.get(receipt.id)).status == "completed"
     assert seen[:2] == [True, True]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_middleware_around_a_plain_function_has_the_same_time_limit(jobs, when):
+    @jobs.middleware
+    async def hang(job, call_next):
+        if when == "after":
+            await call_next()
+        await anyio.sleep_forever()
+
+    @jobs.task(schema=Note, timeout=0.05)
+    def write(note: Note) -> None: ...
+
+    receipt = await write.send(text="a")
+    async with jobs.worker():
+        job = await status(jobs, receipt.id, "failed")
+    assert "took longer than 0.05 s" in job.error
+
+
+async def test_the_time_of_a_thread_is_not_that_of_the_middleware_around_it(jobs):
+    @jobs.middleware
+    async def around(job, call_next):
+        made = await call_next()
+        await anyio.sleep(0.01)
+        return made
+
+    @jobs.task(schema=Note, timeout=0.2, result_ttl=60)
+    def write(note: Note) -> str:
+        time.sleep(0.4)  # it cannot be interrupted: a late success counts
+        return "late"
+
+    async with jobs.worker():
+        assert await (await write.send(text="a")).result(timeout=20) == "late"
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+async def test_middleware_may_call_a_handler_again(jobs, is_plain):
+    calls = []
+
+    @jobs.middleware
+    async def again(job, call_next):
+        try:
+            return await call_next()
+        except ValueError:
+            return await call_next()
+
+    def body() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("first")
+        return "ok"
+
+    if is_plain:
+
+        @jobs.task(schema=Note, result_ttl=60)
+        def write(note: Note) -> str:
+            return body()
+    else:
+
+        @jobs.task(schema=Note, result_ttl=60)
+        async def write(note: Note) -> str:
+            return body()
+
+    async with jobs.worker():
+        assert await (await write.send(text="a")).result(timeout=20) == "ok"
+
+
+async def test_headers_that_one_job_changes_are_not_those_of_another(jobs):
+    seen = []
+
+    @jobs.task(schema=Note)
+    async def write(note: Note, job: Job) -> None:
+        seen.append(dict(job.headers))
+        job.headers["tenant"] = note.text  # type: ignore[index]
+
+    await run(jobs, *[await write.send(text="a") for _ in range(2)])
+    assert seen == [{}, {}]
+
+
+async def test_a_carried_value_that_is_too_long_is_left_out_and_the_job_is_sent(jobs, caplog):
+    jobs.carry(request_id)
+    seen = []
+
+    @jobs.task(schema=Note)
+    async def write(note: Note, job: Job) -> None:
+        seen.append(job.headers)
+
+    request_id.set("x" * 5000)
+    await run(jobs, await write.send(text="a"))
+    assert seen == [{}]
+    assert "'request_id' is not carried" in caplog.text
+
+
+@pytest.mark.parametrize("line", [{"result_ttl": None}, {"headers": None}, {"retries": "x"}, {"timeout": []}, 5, None])
+async def test_a_job_with_an_odd_header_fails_and_the_worker_goes_on(jobs, client, namespace, line):
+    jobs.carry(request_id)
+
+    @jobs.task(schema=Note)
+    async def write(note: Note) -> None: ...
+
+    odd, sound = await write.send(text="a"), await write.send(text="b")
+    record = b"write\n" + json.dumps(line).encode() + b'\n{"text":"a"}'
+    client.hset(f"{namespace}:q:{{notes}}:body", odd.id, record)
+    async with jobs.worker(concurrency=1):
+        await status(jobs, sound.id, "completed")
+        assert (await jobs.counts()).failed == 1

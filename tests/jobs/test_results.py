@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
-from dataclasses import dataclass
+import pickle
+import threading
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from pydantic import BaseModel
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, TypeAdapter
 
 from sync_kit import ConfigurationError, Job, JobError, Progress, Receipt
+from sync_kit.inbox import Inbox
 from sync_kit.queue.records import Outcome
 from tests.jobs.conftest import Note, status, until
 from tests.queue.hands import Hands
@@ -343,3 +350,139 @@ async def test_progress_is_for_running_jobs_and_from_0_to_1(jobs):
         await job.progress(0.5)
     with pytest.raises(ConfigurationError, match="does not run here"):
         job.log("a")
+
+
+@pytest.mark.parametrize("stop", ["shutdown", "cancel"])
+async def test_the_result_of_a_plain_function_that_ends_after_a_stop_is_kept(jobs, stop):
+    began, go = threading.Event(), threading.Event()
+
+    @jobs.task(schema=Note, result_ttl=60)
+    def answer(note: Note) -> int:
+        began.set()
+        assert go.wait(20)
+        return 42
+
+    receipt = await answer.send(text="a")
+    async with jobs.worker(drain_timeout=0.05):
+        await until(partial(_is_set, began))
+        if stop == "cancel":
+            await jobs.cancel(receipt.id)
+            await anyio.sleep(0.3)  # it is told, and cannot be interrupted
+            go.set()
+        else:
+            threading.Timer(0.3, go.set).start()
+    assert await receipt.result(timeout=5) == 42
+
+
+async def _is_set(event):
+    return event.is_set()
+
+
+async def test_receipts_and_jobs_are_plain_values(jobs):
+    @jobs.task(schema=Note, result_ttl=60)
+    async def answer(note: Note, job: Job) -> str:
+        seen.append(job)
+        return "a"
+
+    seen: list[Job] = []
+    receipt = await answer.send(text="a")
+    async with jobs.worker():
+        await receipt.result(timeout=20)
+    assert asdict(receipt) == {"id": receipt.id, "task": "answer", "duplicate": False, "schedule": False}
+    assert pickle.loads(pickle.dumps(receipt)) == copy.deepcopy(receipt) == receipt
+    assert json.loads(TypeAdapter(Receipt).dump_json(receipt))["id"] == receipt.id
+    assert jsonable_encoder(receipt)["task"] == "answer"
+    assert "_reporter" not in asdict(seen[0])
+    assert json.loads(TypeAdapter(Job).dump_json(await jobs.get(receipt.id)))["result"] == "a"
+
+
+async def test_results_are_dropped_as_fast_as_they_come(kit, jobs, client):
+    layout, hands = jobs.engine.layout, Hands(kit, "notes")
+    client.zadd(layout.expiries, {f"old{n}": n for n in range(1000)})
+    client.hset(layout.results, mapping={f"old{n}": "=1" for n in range(1000)})
+
+    @jobs.task(schema=Note, result_ttl=60)
+    async def answer(note: Note) -> None: ...
+
+    await answer.send_many([Note(text="a")] * 50)
+
+    def work():
+        claims = hands.exchange(want=50, sweep=False).claims
+        hands.exchange(*[Outcome(c.id, c.generation, "done", 60.0, "=1") for c in claims], sweep=False)
+
+    await anyio.to_thread.run_sync(work)
+    assert client.hlen(layout.results) == 1000 + 50 - 100
+
+
+async def test_the_newest_of_many_who_wait_are_called(kit, jobs, client):
+    @jobs.task(schema=Note, result_ttl=60)
+    async def answer(note: Note) -> int:
+        return 1
+
+    receipt = await answer.send(text="a")
+    layout = jobs.engine.layout
+    client.hset(layout.waiters, receipt.id, "".join(f"{layout.inbox(f'gone-{n:040}')} " for n in range(60)))
+    async with anyio.create_task_group() as group:
+
+        async def wait():
+            assert await receipt.result(timeout=20) == 1
+            took.append(ticks.elapsed())
+
+        took: list[float] = []
+        before = client.hget(layout.waiters, receipt.id)
+        group.start_soon(wait)
+        await until(lambda: _changed(client, layout, receipt.id, before))
+        ticks = Ticks()
+        async with jobs.worker(poll_interval=60):
+            await until(partial(_has, took))
+    assert took[0] < 1.5
+    assert client.hlen(layout.waiters) == 0
+
+
+async def _changed(client, layout, job_id, before):
+    return await anyio.to_thread.run_sync(client.hget, layout.waiters, job_id) != before
+
+
+async def _has(values):
+    return bool(values)
+
+
+async def test_a_process_that_asks_again_and_again_leaves_one_name(jobs, client):
+    @jobs.task(schema=Note, result_ttl=60)
+    async def answer(note: Note) -> None: ...
+
+    receipt = await answer.send(text="a")
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await receipt.result(timeout=0.05)
+        await until(lambda: _nobody_reads(jobs))
+    assert len(client.hget(jobs.engine.layout.waiters, receipt.id).split()) == 1
+
+
+async def _nobody_reads(jobs):
+    gc.collect()
+    kept = [*jobs.kit.home().kept.values(), *jobs.kit.kept.values()]
+    return all(each._reader is None for each in kept if isinstance(each, Inbox))
+
+
+async def test_who_speaks_for_a_job_that_has_ended_is_told(jobs):
+    kept: list[Job] = []
+
+    @jobs.task(schema=Note)
+    async def talk(note: Note, job: Job) -> None:
+        kept.append(job)
+
+    receipt = await talk.send(text="a")
+    async with jobs.worker():
+        await status(jobs, receipt.id, "completed")
+        with pytest.raises(ConfigurationError, match="while it runs"):
+            kept[0].log("late")
+
+
+async def test_progress_of_a_newer_worker_is_read(jobs, client):
+    @jobs.task(schema=Note)
+    async def talk(note: Note) -> None: ...
+
+    receipt = await talk.send(text="a")
+    client.hset(jobs.engine.layout.progress, receipt.id, '{"fraction":0.5,"text":"a","eta":5}')
+    assert (await jobs.get(receipt.id)).reported == Progress(0.5, "a")

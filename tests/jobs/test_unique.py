@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from sync_kit import ConfigurationError, DuplicateJobError, Jobs
-from sync_kit.queue.records import Outcome
+from sync_kit.queue.records import Keep, Outcome
 from tests.jobs.conftest import Note, status, until
 from tests.queue.hands import Hands, expire
 
@@ -242,6 +242,81 @@ async def test_a_function_that_makes_no_key_is_refused_before_anything_is_sent(j
     with pytest.raises(ConfigurationError, match="key must be"):
         await write.using(key=lambda note: None).send_many([Note(text="a"), Note(text="b")])
     assert (await jobs.counts()).waiting == 0
+
+
+async def test_what_is_sent_while_a_cancelled_job_still_ends_runs_after_it(jobs):
+    began, go, ran = anyio.Event(), anyio.Event(), []
+
+    @jobs.task(schema=Note, key="only")
+    async def write(note: Note) -> None:
+        try:
+            if note.number == 1:
+                began.set()
+                await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await go.wait() if note.number == 1 else None
+            ran.append(note.number)
+
+    first = await write.send(text="a", number=1)
+    async with jobs.worker(poll_interval=60):
+        with anyio.fail_after(10):
+            await began.wait()
+        await jobs.cancel(first.id)
+        second = await write.send(text="a", number=2)
+        third = await write.send(text="a", number=3)
+        assert (second.duplicate, third.duplicate, third.id) == (False, True, second.id)
+        go.set()
+        await status(jobs, second.id, "completed", 5)
+    assert ran == [1, 2]
+
+
+async def test_jobs_that_were_replaced_are_kept_up_to_a_number(kit, client, namespace):
+    jobs = Jobs("notes", kit=kit)
+    jobs.keep = Keep(completed_count=20)
+
+    @jobs.task(schema=Note, key="only", on_duplicate="replace")
+    async def write(note: Note) -> None: ...
+
+    await write.using(delay=60).send_many([Note(text="a", number=n) for n in range(300)])
+    assert (await jobs.counts()).cancelled == 20
+    assert client.hlen(f"{namespace}:q:{{notes}}:body") == 21
+
+
+async def test_a_purge_frees_the_keys_of_what_it_forgets(kit, jobs, write, client, namespace):
+    await write.send(text="a")
+    await write.using(delay=60).send(text="b")
+    hands = Hands(kit, "notes")
+    assert await anyio.to_thread.run_sync(lambda: hands.run(hands.desk.purge_flow())) == 2
+    assert await keys(client, namespace) == {}
+    assert not (await write.send(text="a")).duplicate
+
+
+async def test_a_key_whose_job_was_removed_by_other_means_is_free(jobs, write, client, namespace):
+    first = await write.send(text="a")
+    for key in ("body", "state", "ready"):
+        client.delete(f"{namespace}:q:{{notes}}:{key}")
+    second = await write.send(text="a")
+    assert (second.duplicate, second.id != first.id) == (False, True)
+
+
+async def test_a_rule_for_duplicates_needs_a_key(jobs):
+    with pytest.raises(ConfigurationError, match="give a key="):
+
+        @jobs.task(schema=Note, on_duplicate="replace")
+        async def other(note: Note) -> None: ...
+
+    @jobs.task(schema=Note)
+    async def plain(note: Note) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="give a key="):
+        plain.using(on_duplicate="raise")
+
+    async def slow(note):
+        return "a"
+
+    with pytest.raises(ConfigurationError, match="not an async one"):
+        plain.using(key=slow)
 
 
 async def _is(values, wanted):

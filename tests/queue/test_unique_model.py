@@ -75,7 +75,7 @@ class Model(RuleBasedStateMachine):
         expected = name
         if owner is None:
             self.owner[key] = name
-        elif not replace:
+        elif not replace and (following or not self.jobs[owner].cancels):
             expected = following or owner
         elif self.jobs[owner].where == "active":
             if following:

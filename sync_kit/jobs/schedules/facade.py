@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from sync_kit.jobs.receipt import Receipt
+from sync_kit.jobs.receipt import Receipt, make_receipt
 from sync_kit.jobs.schedules.schedule import Schedule, seen
 from sync_kit.jobs.schedules.timetable import Timetable
 from sync_kit.jobs.versions import read_kind
@@ -108,7 +108,7 @@ class Schedules:
         plan = stored.plan
         item = Item(make_id(), plan.kind, plan.head(None) + stored.payload)
         yield from self._jobs.accept_flow([item], priority=plan.priority)
-        return Receipt(item.id, read_kind(plan.kind)[0], _jobs=self._jobs)
+        return make_receipt(self._jobs, item.id, read_kind(plan.kind)[0])
 
     @property
     def timetable(self) -> Timetable:

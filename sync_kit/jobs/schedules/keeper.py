@@ -138,7 +138,7 @@ class Keeper(Companion):
             for job in ids:
                 log.debug("schedule %r sent job %s", waiting.name, job)
                 if self._jobs.observers and waiting.plan is not None:
-                    self._jobs.observers.tell(Sent(self._jobs.name, job, waiting.plan.kind))
+                    self._jobs.observers.tell(Sent(self._jobs.name, job, self._jobs.title(waiting.plan.kind)))
         return sum(map(len, sent))
 
     async def _settle_in_time(self, table: Timetable) -> float:
