@@ -18,6 +18,7 @@ from sync_kit.options import choice, whole
 
 if TYPE_CHECKING:
     from sync_kit.jobs import Job, Jobs
+    from sync_kit.jobs.schedules.schedule import Schedule
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The id of a job, as `list` shows it.", show_default=False)]
 OfStatus = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}.")]
@@ -67,7 +68,7 @@ def show_job(target: One, job_id: JobId, as_json: Json = False) -> None:
         show_facts({name: _said(getattr(job, name), value) for name, value in told.items() if value not in EMPTY})
 
 
-def as_dict(thing: Any) -> dict[str, Any]:
+def as_dict(thing: Job | Schedule) -> dict[str, Any]:
     """A job or a schedule for JSON. Its secrets are masked: by pydantic, or by who could not read the payload."""
     told = {each.name: getattr(thing, each.name) for each in fields(thing) if not each.name.startswith("_")}
     return {name: to_jsonable_python(value, fallback=repr, inf_nan_mode="strings") for name, value in told.items()}

@@ -8,11 +8,13 @@ import typer
 
 from sync_kit.cli.jobs import as_dict
 from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_json
-from sync_kit.cli.snapshot import rule_of, schedules_of
+from sync_kit.cli.snapshot import rule_of
 from sync_kit.cli.targets import One, load_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sync_kit.jobs.schedules.schedule import Schedule
 
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names, as `list` shows them.", show_default=False)]
@@ -22,7 +24,7 @@ HEADINGS = ("Name", "Task", "Rule", ">Runs", "Last", "Next")
 
 def list_schedules(target: One, as_json: Json = False) -> None:
     """List the schedules: the rule of each, when it ran last, and when it runs next."""
-    found = schedules_of(load_jobs(target))
+    found = load_jobs(target).schedules.blocking.list()
     if as_json:
         show_json({"schedules": [as_dict(each) for each in found]})
     else:
@@ -31,27 +33,22 @@ def list_schedules(target: One, as_json: Json = False) -> None:
 
 def pause(target: One, names: Names) -> None:
     """Let schedules make no jobs until they are resumed."""
-    _each(names, _book(target).pause, "is paused", ", or it is paused already")
+    _each(names, load_jobs(target).schedules.blocking.pause, "is paused", ", or it is paused already")
 
 
 def resume(target: One, names: Names) -> None:
     """Let paused schedules go on."""
-    _each(names, _book(target).resume, "goes on", ", or it is not paused")
+    _each(names, load_jobs(target).schedules.blocking.resume, "goes on", ", or it is not paused")
 
 
 def delete(target: One, names: Names) -> None:
     """Forget schedules. Those that decorators declare come back: pause them instead."""
-    _each(names, _book(target).delete, "is deleted")
+    _each(names, load_jobs(target).schedules.blocking.delete, "is deleted")
 
 
 def run(target: One, names: Names) -> None:
     """Make a job of each schedule now; the timetable stays as it is."""
-    _each(names, _book(target).run, "runs now")
-
-
-def _book(target: str) -> Any:
-    jobs: Any = load_jobs(target)
-    return jobs.schedules.blocking
+    _each(names, load_jobs(target).schedules.blocking.run, "runs now")
 
 
 def _each(names: list[str], act: Callable[[str], Any], done: str, otherwise: str = "") -> None:
@@ -70,7 +67,7 @@ def _each(names: list[str], act: Callable[[str], Any], done: str, otherwise: str
         raise typer.Exit(1)
 
 
-def _row(schedule: Any) -> tuple[Cell, ...]:
+def _row(schedule: Schedule) -> tuple[Cell, ...]:
     following = Cell("paused", "yellow") if schedule.paused else Cell(moment(schedule.next_at))
     return (
         *(Cell(clean(schedule.name), "bold"), Cell(clean(schedule.task)), Cell(clean(rule_of(schedule)))),

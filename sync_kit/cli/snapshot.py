@@ -12,6 +12,7 @@ from sync_kit.queue.info import workers_flow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sync_kit.jobs.schedules.schedule import Schedule
     from sync_kit.queue import WorkerInfo
     from sync_kit.queue.base import QueueBase
     from sync_kit.queue.records import Oddities, Tally
@@ -35,7 +36,7 @@ class Snapshot:
     tally: Tally
     oddities: Oddities
     workers: list[WorkerInfo]
-    schedules: list[Any]
+    schedules: list[Schedule]
 
     @property
     def name(self) -> str:
@@ -68,17 +69,11 @@ def _look(target: str, queue: QueueBase) -> Snapshot:
     tally = queue.run_blocking(queue.desk.count_flow(), "counts()")
     oddities = queue.run_blocking(queue.desk.examine_flow(), "counts()")
     workers = queue.run_blocking(workers_flow(queue.desk), "workers()")
-    schedules = schedules_of(queue)
+    schedules = queue.schedules.blocking.list() if isinstance(queue, Jobs) else []
     return Snapshot(target, queue, tally, oddities, workers, schedules)
 
 
-def schedules_of(queue: QueueBase) -> list[Any]:
-    """The schedules of `Jobs`; plain queues have none."""
-    book: Any = getattr(queue, "schedules", None)
-    return [] if book is None else list(book.blocking.list())
-
-
-def rule_of(schedule: Any) -> str:
+def rule_of(schedule: Schedule) -> str:
     """How a schedule is written: `every 5 min`, `cron 0 3 * * * Europe/Berlin`."""
     if schedule.cron:
         return f"cron {schedule.cron} {schedule.tz or ''}".rstrip()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sync_kit.cli.snapshot import Snapshot
+    from sync_kit.jobs.schedules.schedule import Schedule
     from sync_kit.queue import WorkerInfo
     from sync_kit.queue.base import QueueBase
 
@@ -126,6 +127,6 @@ def _worker(queue: str, worker: WorkerInfo) -> tuple[Cell, ...]:
     )
 
 
-def _schedule(queue: str, schedule: Any) -> tuple[Cell, ...]:
+def _schedule(queue: str, schedule: Schedule) -> tuple[Cell, ...]:
     following = Cell("paused", "yellow") if schedule.paused else Cell(moment(schedule.next_at))
     return Cell(clean(schedule.name), "bold"), Cell(clean(queue)), Cell(clean(rule_of(schedule))), following

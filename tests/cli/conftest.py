@@ -50,16 +50,15 @@ async def handle(event: int) -> None:
 
 handled = events.processing(handle)
 
-if hasattr(jobs, "schedules"):
-    rare = Jobs("rare", kit=kit)
+rare = Jobs("rare", kit=kit)
 
-    @rare.every(3600)
-    async def hourly() -> None:
-        print("hourly", flush=True)
+@rare.every(3600)
+async def hourly() -> None:
+    print("hourly", flush=True)
 
-    @rare.cron("0 3 * * *", tz="Europe/Berlin")
-    async def nightly() -> None:
-        print("nightly", flush=True)
+@rare.cron("0 3 * * *", tz="Europe/Berlin")
+async def nightly() -> None:
+    print("nightly", flush=True)
 """
 
 
@@ -213,7 +212,7 @@ class Terminal:
 
 @pytest.fixture
 def app(server: Any, namespace: str, tmp_path: Path) -> App:
-    """An app whose targets are `tasks:jobs`, `tasks:other`, `tasks:events` and `tasks:handled`."""
+    """An app whose targets are `tasks:jobs`, `tasks:other`, `tasks:events`, `tasks:handled` and `tasks:rare`."""
     return App(tmp_path, server.url, namespace)
 
 

@@ -6,10 +6,7 @@ import json
 
 import pytest
 
-from sync_kit import Jobs
 from tests.cli.conftest import wait_for
-
-pytestmark = pytest.mark.skipif(not hasattr(Jobs, "schedules"), reason="there are no schedules yet")
 
 
 @pytest.fixture
