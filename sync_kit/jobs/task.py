@@ -27,7 +27,7 @@ from sync_kit.queue.run import is_async
 from sync_kit.queue.when import read_when
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime, tzinfo
 
     from typing_extensions import Never
@@ -134,11 +134,15 @@ class Sender(Generic[P, T]):
         data = self.schema.dump(payload)
         return draft(timing, self.kind, self._say()[1], data, declared=declared)
 
-    def _schedule_flow(self, timing: Timing, payloads: list[T]) -> Flow[list[Receipt]]:
-        """Make or change a schedule for each payload."""
+    def drafts(self, timing: Timing, payloads: Sequence[T]) -> list[Draft]:
+        """A schedule for each payload. Raises what `draft` does."""
         if timing.name is not None and len(payloads) > 1:
             raise ConfigurationError(f"schedule {timing.name!r} has one payload: leave name= out to send many")
-        drafts = [self.draft(timing, payload) for payload in payloads]
+        return [self.draft(timing, payload) for payload in payloads]
+
+    def _schedule_flow(self, timing: Timing, payloads: list[T]) -> Flow[list[Receipt]]:
+        """Make or change a schedule for each payload."""
+        drafts = self.drafts(timing, payloads)
         yield from self.jobs.schedules.timetable.put_flow(drafts)
         return [Receipt(made.plan.name, self.name, schedule=True) for made in drafts]
 

@@ -11,12 +11,13 @@ import anyio.lowlevel
 from sync_kit.errors import ConfigurationError, DuplicateJobError
 from sync_kit.jobs import outlet
 from sync_kit.testing.receipts import KeptReceipt
-from sync_kit.testing.sent import Sent, kept
+from sync_kit.testing.sent import Sent, kept, kept_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sync_kit.jobs import Receipt, Sender
+    from sync_kit.jobs.schedules.plan import Timing
     from sync_kit.queue.records import Item, Outcome
     from sync_kit.testing.sent import SentJob, Slot
 
@@ -59,6 +60,8 @@ class Mode(ABC):
 
     def accept(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> Accepted:
         """Write down what is sent, if all of it can be. Raises `InvalidPayloadError`."""
+        if sender.options.timing is not None:
+            return self._accept_schedules(sender, sender.options.timing, payloads)
         unique, how = sender.options.key is not None, sender.options.on_duplicate
         keys = [sender.options.key_of(payload) if unique else None for payload in payloads]
         items = [sender.item(payload, key) for payload, key in zip(payloads, keys, strict=True)]
@@ -71,6 +74,14 @@ class Mode(ABC):
                     self.sent.append(job)
                     owner = job.id
             accepted.add(item, owner, job.options["key"])
+        return accepted
+
+    def _accept_schedules(self, sender: Sender[Any, Any], timing: Timing, payloads: Sequence[Any]) -> Accepted:
+        """Schedules are only written down: their jobs come when they are due, which is not now."""
+        accepted = Accepted(sender)
+        for made in sender.drafts(timing, payloads):
+            self.sent.append(kept_schedule(sender, timing, made))
+            accepted.add_schedule(made.plan.name)
         return accepted
 
 
@@ -91,12 +102,16 @@ class Accepted:
             self._refused = self._refused or DuplicateJobError(self._sender.name, key, owner)
         self._owners.append((owner, owner != item.id))
 
+    def add_schedule(self, name: str) -> None:
+        """One payload is for the jobs of a schedule."""
+        self._owners.append((name, False))
+
     def receipts(self, endings: Mapping[str, Outcome] | None = None) -> list[Receipt]:
         """What the sender is given; `endings` are the outcomes of jobs that ran. Raises `DuplicateJobError`."""
         if self._refused is not None:
             raise self._refused
-        name, ends = self._sender.name, endings or {}
-        return [KeptReceipt(job, name, duplicate, ending=ends.get(job)) for job, duplicate in self._owners]
+        name, is_schedule, ends = self._sender.name, self._sender.options.timing is not None, endings or {}
+        return [KeptReceipt(job, name, duplicate, is_schedule, ends.get(job)) for job, duplicate in self._owners]
 
 
 class Recording(Mode):

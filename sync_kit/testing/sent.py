@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sync_kit.jobs.header import split
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sync_kit.jobs import Sender
+    from sync_kit.jobs.schedules.plan import Draft, Timing
     from sync_kit.queue.records import Item
 
     Slot = tuple[str, str, str]
@@ -23,7 +24,7 @@ class SentJob:
     """A job that was sent while `recorded()` or `inline()` held.
 
     Attributes:
-        id: as the receipt says it.
+        id: as the receipt says it; of a schedule its name.
         queue: the name of its `Jobs`.
         task: the name of its task.
         data: the payload, as its handler is given it: written as JSON and read back.
@@ -61,6 +62,15 @@ def kept(sender: Sender[Any, Any], item: Item, key: str | None) -> SentJob:
     header, payload = split(item.body)
     options = {**dict(_flat(sender.options)), "key": key, "headers": header.headers}
     return SentJob(item.id, sender.jobs.name, sender.name, sender.schema.load(payload), options)
+
+
+def kept_schedule(sender: Sender[Any, Any], timing: Timing, made: Draft) -> SentJob:
+    """A schedule on its way, as a value: its id is its name, and its options say when it is due."""
+    rule, plan = timing.rule, made.plan
+    when = {"interval": plan.interval, "cron": getattr(rule, "cron", None), "tz": getattr(rule, "tz", None)}
+    how = {"missed": plan.missed, "overlap": plan.overlap, "start_immediately": timing.start_immediately}
+    options = {**dict(_flat(replace(sender.options, timing=None))), **when, **how}
+    return SentJob(plan.name, sender.jobs.name, sender.name, sender.schema.load(made.payload), options)
 
 
 def _flat(options: Any) -> Iterator[tuple[str, Any]]:

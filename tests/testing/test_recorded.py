@@ -9,7 +9,7 @@ import pytest
 from anyio import to_thread
 
 from sync_kit import ConfigurationError, InvalidPayloadError, Jobs, Unavailable
-from sync_kit.testing import assert_not_sent, assert_sent, recorded
+from sync_kit.testing import assert_not_sent, assert_sent, inline, recorded
 from tests.testing.conftest import Email
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +134,20 @@ async def test_jobs_can_be_picked_and_forgotten(nowhere):
         assert [job.data for job in sent.of(of_the_same_name)] == [2]
         sent.clear()
         assert_not_sent(nowhere.count)
+
+
+@pytest.mark.parametrize("mode", [recorded, inline])
+async def test_a_schedule_is_written_down_and_does_not_run(nowhere, mode):
+    with mode() as sent:
+        receipt = await nowhere.send_email.using(interval=60, name="weekly").send(to="a@b.c")
+        other = await nowhere.send_email.using(cron="0 3 * * *", tz="Europe/Berlin").send(to="a@b.c")
+        with pytest.raises(ConfigurationError, match="has one payload"):
+            await nowhere.send_email.using(interval=60, name="weekly").send_many([{"to": "a"}, {"to": "b"}])
+    assert (receipt.id, receipt.schedule, other.schedule) == ("weekly", True, True)
+    assert [job.id for job in sent] == ["weekly", other.id]
+    assert (sent[0].options["interval"], sent[1].options["cron"], sent[1].options["tz"]) == (
+        60.0,
+        "0 3 * * *",
+        "Europe/Berlin",
+    )
+    assert nowhere.ran == []
