@@ -132,7 +132,7 @@ class Sender(Generic[P, T]):
                 f"task {self.name!r} has a unique key, which a schedule cannot have: its runs do not overlap anyway"
             )
         data = self.schema.dump(payload)
-        return draft(timing, self.kind, self._say()[1], data, declared=declared)
+        return draft(timing, self.kind, self._say()[1], data, self.schema.identity(payload), declared=declared)
 
     def drafts(self, timing: Timing, payloads: Sequence[T]) -> list[Draft]:
         """A schedule for each payload. Raises what `draft` does."""

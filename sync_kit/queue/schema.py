@@ -121,6 +121,11 @@ class Schema(Generic[T]):
             raise ValueError("its secrets would arrive as something else")
         return data
 
+    def identity(self, payload: T) -> bytes:
+        """The same bytes for the same payload, whenever and wherever: without what was not given, and in order."""
+        given = _revealed(self._adapter.dump_python(payload, by_alias=True, exclude_unset=True))
+        return _ordered(given)
+
     def load(self, data: bytes) -> T:
         """Read a payload back. Raises `InvalidPayloadError`."""
         try:
@@ -144,7 +149,9 @@ def _revealed(value: Any) -> Any:
     """What pydantic made of a payload in Python, with what is in its secrets."""
     if isinstance(value, Mapping):
         return {_revealed(name): _revealed(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_revealed, value), key=_ordered)
+    if isinstance(value, (list, tuple, deque)):
         return [_revealed(inner) for inner in value]
     if isinstance(value, BaseModel):
         return _revealed(value.model_dump(by_alias=True))
@@ -152,3 +159,8 @@ def _revealed(value: Any) -> Any:
         return {field.name: _revealed(getattr(value, field.name)) for field in fields(value)}
     reveal = getattr(value, "get_secret_value", None)
     return value if reveal is None else _revealed(reveal())
+
+
+def _ordered(value: Any) -> bytes:
+    """JSON with its names in order."""
+    return json.dumps(json.loads(to_json(value)), sort_keys=True).encode()

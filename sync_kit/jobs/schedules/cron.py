@@ -133,6 +133,6 @@ def _check(expression: str, fields: str) -> None:
             raise CronSimError("no date fits it")
     except (CronSimError, AssertionError, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"cron={shown(expression)} is never due ({error}): it has five fields (minute, hour, day of the month, "
+            f"cron={shown(expression)} cannot be used ({error}): it has five fields (minute, hour, day of the month, "
             "month, day of the week), seconds perhaps in front, as in '*/5 * * * *', or is a nickname, as @daily"
         ) from None

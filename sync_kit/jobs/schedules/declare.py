@@ -153,9 +153,7 @@ def _chore(jobs: Jobs, handler: Any, payload: Any, options: Any) -> Task[Any, An
 
 def bare(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Calls a handler that takes nothing, or the job, as those with a payload are called. Also without arguments."""
-    if not callable(handler):
-        raise ConfigurationError(f"a schedule is for a function or a task, not {handler!r}")
-    count = len(inspect.signature(handler).parameters)
+    count = _parameters(handler)
     if count > 1:
         raise ConfigurationError(
             f"a scheduled handler takes nothing, or the job, and {handler!r} takes {count} parameters: "
@@ -174,6 +172,19 @@ def bare(handler: Callable[..., Any]) -> Callable[..., Any]:
     made = functools.update_wrapper(run_async if is_async(handler) else run, handler)
     del made.__wrapped__  # its signature is its own
     return made
+
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _parameters(handler: Callable[..., Any]) -> int:
+    """How many parameters it must be given. Raises `ConfigurationError` for what is no function."""
+    try:
+        known = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"a schedule is for a function or a task, not {handler!r}") from None
+    unmet = [each for each in known if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
+    return len([each for each in known if each.kind in POSITIONAL]) + 2 * len(unmet)
 
 
 def _refuse_options(jobs: Jobs, task: Task[Any, Any], options: Any) -> None:

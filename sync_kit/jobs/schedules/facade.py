@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from sync_kit.errors import ConfigurationError
+from sync_kit.jobs import outlet
 from sync_kit.jobs.receipt import Receipt, make_receipt
 from sync_kit.jobs.schedules.schedule import Schedule, seen
 from sync_kit.jobs.schedules.timetable import Timetable
@@ -116,10 +118,12 @@ class Schedules:
         return Timetable(self._jobs.engine.layout, self._jobs.desk)
 
     async def _run(self, flow: Flow[T]) -> T:
+        _refuse_in_test()
         return await self._jobs.kit.driver.run(flow)
 
     def run_blocking(self, flow: Flow[T], verb: str) -> T:
         """Perform a flow in this thread; `verb` is what to await where that is refused."""
+        _refuse_in_test()
         return self._jobs.run_blocking(flow, f"schedules.{verb}(...)")
 
 
@@ -152,6 +156,13 @@ class BlockingSchedules:
     def run(self, name: str) -> Receipt | None:
         """See `Schedules.run`."""
         return self._schedules.run_blocking(self._schedules.run_flow(name), "run")
+
+
+def _refuse_in_test() -> None:
+    if outlet.current is not None:
+        raise ConfigurationError(
+            "jobs.schedules is in Redis, which is not asked while a test records jobs or runs them inline"
+        )
 
 
 def _name(name: object) -> str:

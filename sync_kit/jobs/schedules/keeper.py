@@ -33,6 +33,8 @@ SETTLE = 30.0
 """Seconds between two comparisons of what is declared with what is stored."""
 HASTE = 0.05
 """Seconds until it looks again when it has to: for the record of its worker, or after another one was faster."""
+REST = 4
+"""It rests for this many times as long as a look took, whatever it is told meanwhile."""
 MOST_WORKERS = 1000
 
 
@@ -54,8 +56,10 @@ class Keeper(Companion):
         self._jobs = jobs
         self._worker = worker
         self._called = anyio.Event()
-        self._settles_at = time.monotonic()
+        self._settles_at = self._prunes_at = time.monotonic()
         self._has_declared = False
+        self._haste = HASTE
+        self._undeclared: set[tuple[str, str]] = set()
         self._unreadable: set[str] = set()
 
     def hear(self, word: bytes) -> None:  # noqa: ARG002 (whatever it is, a look is cheap)
@@ -75,15 +79,17 @@ class Keeper(Companion):
         """See `Companion.run`."""
         failures = 0
         while True:
-            self._called = anyio.Event()
+            self._called, began = anyio.Event(), time.monotonic()
             try:
                 pause = await self._look()
                 failures = 0
             except SyncKitError as error:
-                self._settles_at = time.monotonic() + SETTLE  # the records of others may have lapsed meanwhile
+                self._prunes_at = time.monotonic() + SETTLE  # the records of others may have lapsed meanwhile
                 failures = await back_off(failures, "keeping schedules", error)
                 continue
-            with anyio.move_on_after(pause):
+            rest = min(REST * (time.monotonic() - began), pause, BUSY_SLEEP)
+            await anyio.sleep(rest)  # with thousands that are due, a look takes long
+            with anyio.move_on_after(pause - rest):
                 await self._called.wait()
 
     async def _look(self) -> float:
@@ -154,19 +160,33 @@ class Keeper(Companion):
         run = self._jobs.kit.driver.run
         if not self._has_declared:
             if self._jobs.declared:
-                if await self._declared_anywhere() is None:
-                    return HASTE
+                if not await self._is_listed():
+                    self._haste = min(2 * self._haste, LONGEST_SLEEP)
+                    return self._haste
                 await run(table.put_flow([made for _, made in self._jobs.declared.values()]))
             self._has_declared = True
             return SETTLE
         stored = await run(table.list_flow())
         declared = await self._declared_anywhere() if stored else None
         await self._repair(table, stored, declared)
-        gone = _gone(stored, declared)
-        if gone:
-            log.info("no worker of queue %r declares these schedules any more: %s", self._jobs.name, sorted(gone))
-            await run(table.delete_flow([(name, stored[name].turn.revision) for name in gone]))
+        await self._prune(table, stored, declared)
         return SETTLE
+
+    async def _prune(self, table: Timetable, stored: dict[str, Stored], declared: set[str] | None) -> None:
+        """Take away what nobody declares, if that was so at the last look, too: a deploy may just begin."""
+        if time.monotonic() < self._prunes_at:
+            declared = None
+        seen, self._undeclared = self._undeclared, set(_gone(stored, declared))
+        gone = sorted(seen & self._undeclared)
+        if gone:
+            names = [name for name, _ in gone]
+            log.info("no worker of queue %r declares these schedules any more: %s", self._jobs.name, names)
+            await self._jobs.kit.driver.run(table.delete_flow(gone))
+
+    async def _is_listed(self) -> bool:
+        """Whether this worker has said what it declares, so that others do not take it for gone."""
+        workers = await self._jobs.kit.driver.run(self._jobs.desk.workers_flow())
+        return len(workers) >= MOST_WORKERS or self._worker in [worker for worker, _, _ in workers]
 
     async def _repair(self, table: Timetable, stored: dict[str, Stored], declared: set[str] | None) -> None:
         """Make known again what is missing, or is as no live worker declares it."""
@@ -207,10 +227,13 @@ def _is_to_be_put(name: str, made: Any, stored: dict[str, Stored], declared: set
     return plan is None or not plan.declared or f"{name}@{plan.digest}" not in declared
 
 
-def _gone(stored: dict[str, Stored], declared: set[str] | None) -> list[str]:
-    """Declared schedules that nobody declares any more."""
+def _gone(stored: dict[str, Stored], declared: set[str] | None) -> list[tuple[str, str]]:
+    """Declared schedules that nobody declares any more, with their revisions. A pause holds until it is undone."""
     if declared is None:
         return []
     names = {each.rpartition("@")[0] for each in declared}
-    plans = ((name, schedule.plan) for name, schedule in stored.items())
-    return [name for name, plan in plans if plan is not None and plan.declared and name not in names]
+    return [
+        (name, schedule.turn.revision)
+        for name, schedule in stored.items()
+        if schedule.plan is not None and schedule.plan.declared and name not in names and not schedule.turn.paused
+    ]

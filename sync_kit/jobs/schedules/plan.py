@@ -21,6 +21,7 @@ Missed = Literal["newest", "all", "skip"]
 MISSED = ("newest", "all", "skip")
 LATE = 60_000
 """Milliseconds after which a slot is missed, for `missed="skip"`."""
+MOST_NAME = 200
 MOST = 100
 """Slots that fire in one call at most, for `missed="all"`."""
 TIMING = ("interval", "cron", "tz", "start_immediately", "missed", "overlap")
@@ -56,8 +57,15 @@ def read_timing(where: str, given: Mapping[str, Any], once: Mapping[str, Any] | 
         choice("missed", said.get("missed", "newest"), MISSED),
         _flag("overlap", said),
         _flag("start_immediately", said),
-        name_sent("the name of a schedule", said["name"]) if "name" in said else None,
+        _name(said["name"]) if "name" in said else None,
     )
+
+
+def _name(given: object) -> str:
+    name = name_sent("the name of a schedule", given)
+    if len(name) > MOST_NAME or not name.isprintable():
+        raise ConfigurationError(f"the name of a schedule must be one line of at most {MOST_NAME} characters")
+    return name
 
 
 def _flag(name: str, said: Mapping[str, Any]) -> bool:
@@ -127,9 +135,9 @@ def read_plan(name: str, stored: bytes) -> Plan | None:
         said = json.loads(line)
         terms = [said[term] for term in ("missed", "overlap", "declared", "digest")]
         plan = Plan(name, kind.decode(), header, read_rule(said), *terms)
-        plan.rule.following(0, 0)
-        return plan if plan.missed in MISSED else None
-    except (ValueError, KeyError, TypeError, ConfigurationError):
+        is_sound = plan.rule.following(0, 0) > 0 and plan.head(0) and plan.priority is not None
+        return plan if is_sound and plan.missed in MISSED else None
+    except Exception:  # whatever is odd about it
         return None
 
 
@@ -141,12 +149,15 @@ class Draft(NamedTuple):
     start_immediately: bool
 
 
-def draft(timing: Timing, kind: str, header: bytes, payload: bytes, *, declared: bool) -> Draft:
-    """A schedule as it is to be stored. It is named after its task if it is declared, else after the payload, too."""
+def draft(timing: Timing, kind: str, header: bytes, payload: bytes, identity: bytes, *, declared: bool) -> Draft:
+    """A schedule as it is to be stored. It is named after its task if it is declared, else after the payload, too.
+
+    `identity` is what tells payloads apart: the payload itself may be written in more than one way.
+    """
     task = read_kind(kind)[0]
-    name = timing.name or (task if declared else f"{task}:{_digest(payload)}")
+    name = timing.name or (task if declared else f"{task}:{_digest(identity)}")
     bare = Plan(name, kind, header, timing.rule, timing.missed, timing.overlap, declared, "")
-    digest = _digest(bare.write(), payload)
+    digest = _digest(bare.write(), identity)
     plan = Plan(name, kind, header, timing.rule, timing.missed, timing.overlap, declared, digest)
     return Draft(plan, payload, timing.start_immediately)
 

@@ -107,7 +107,7 @@ class Timetable:
             again = []
             for draft in left:
                 stored = known.get(draft.plan.name)
-                if stored is None or stored.plan != draft.plan or stored.payload != draft.payload:
+                if stored is None or stored.plan != draft.plan:
                     slot = _slot(draft, stored, now)
                     (word,) = yield Eval(PUT, self._all, _put(draft, stored, slot, now), repeat=True)
                     changed += word == b"ok"
@@ -130,7 +130,8 @@ class Timetable:
             stored = known.get(name)
             if stored is None or stored.plan is None:
                 return False
-            slot, turn = stored.plan.rule.following(now, stored.turn.anchor), stored.turn
+            turn = stored.turn
+            slot = stored.plan.rule.following(max(now, turn.last), turn.anchor)
             word, *changed = yield Eval(PAUSE, (self._turns, self._timetable), (name, 0, turn.revision, slot))
             if word == b"ok":
                 break
@@ -148,7 +149,7 @@ class Timetable:
 
     def due_flow(self, skip: int) -> Flow[Due]:
         """A hundred schedules that are due, behind the first `skip` of them."""
-        keys = (self._schedules, self._turns, self._timetable, self._layout.body, *self._ended)
+        keys = (*self._all, self._layout.body, *self._ended)
         _, now, total, coming, *found = yield Eval(DUE, keys, (skip,), repeat=True)
         waiting = []
         for name, plan, turn, slot, live in found:
@@ -181,7 +182,8 @@ def _slot(draft: Draft, stored: Stored | None, now: int) -> int:
     rule = draft.plan.rule
     if stored is not None and stored.plan is not None and stored.plan.rule == rule:
         return -1
-    return now if draft.start_immediately else rule.following(now, now)
+    fired = 0 if stored is None else stored.turn.last  # by a clock of the server that was set back since, perhaps
+    return now if draft.start_immediately else rule.following(max(now, fired), now)
 
 
 def _put(draft: Draft, stored: Stored | None, slot: int, now: int) -> tuple[Any, ...]:

@@ -9,8 +9,9 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function read(text)
-  local revision, anchor, last, runs, paused, job = string.match(
-    text or '- 0 0 0 0 -', '^(%S+) (%d+) (%d+) (%d+) (%d) (%S+)$')
+  local parts = '^(%S+) (%d+) (%d+) (%d+) (%d) (%S+)$'
+  local revision, anchor, last, runs, paused, job = string.match(text or '', parts)
+  if not revision then revision, anchor, last, runs, paused, job = string.match('- 0 0 0 0 -', parts) end
   return {revision = revision, anchor = tonumber(anchor), last = tonumber(last), runs = tonumber(runs),
           paused = paused == '1', job = job}
 end

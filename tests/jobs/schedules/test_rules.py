@@ -74,7 +74,7 @@ def test_an_interval_may_be_a_timedelta():
 def test_a_plan_that_was_stored_reads_the_same():
     timing = read_timing("x", {"cron": "0 3 * * *", "tz": "Europe/Berlin", "missed": "all", "overlap": True})
     assert timing is not None
-    made = draft(timing, "task", b'{"retries":1}\n', b"{}", declared=True).plan
+    made = draft(timing, "task", b'{"retries":1}\n', b"{}", b"{}", declared=True).plan
     assert read_plan("task", made.write()) == made
 
 
