@@ -10,13 +10,16 @@ from datetime import datetime, timezone
 _lock = threading.Lock()
 _last = 0
 
+AHEAD = 10_000 << 12
+"""How far ids may be ahead of the clock: a clock that was wrong for a moment must not date all that follows."""
+
 
 def make_id() -> str:
-    """A new id. Ids made by one process grow strictly: 12 bits behind the millisecond count within it."""
+    """A new id. Ids made by one process grow strictly, unless its clock is set back: 12 bits behind the ms count within it."""
     global _last
     with _lock:
-        _last = max(_last + 1, (time.time_ns() // 1_000_000) << 12)
-        stamp = _last
+        now = (time.time_ns() // 1_000_000) << 12
+        _last = stamp = now if now < _last - AHEAD else max(_last + 1, now)
     random = int.from_bytes(os.urandom(8), "big") >> 2 | 0b10 << 62
     head, tail = f"{stamp:015x}", f"{random:016x}"
     return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{tail[:4]}-{tail[4:]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from sync_kit import ConfigurationError, InvalidPayloadError, Jobs, Receipt
+from sync_kit.queue.ids import made_at, make_id
 from tests.jobs.conftest import Note
 
 pytestmark = pytest.mark.anyio
@@ -321,3 +323,14 @@ async def test_a_payload_may_be_as_large_as_it_is_told(face, kit):
     assert len(found.data) == 200_000
     with pytest.raises(ConfigurationError, match="max_payload must be"):
         Jobs("none", max_payload=0, kit=kit)
+
+
+async def test_a_clock_that_was_wrong_for_a_moment_does_not_date_what_follows(jobs, monkeypatch):
+    real = time.time_ns()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time_ns", lambda: real + 86_400 * 10**9)
+        ahead = [make_id() for _ in range(3)]
+    behind = [make_id() for _ in range(3)]
+    assert made_at(ahead[0]) - made_at(behind[0]) > timedelta(hours=23)
+    assert len({*ahead, *behind}) == 6
+    assert behind == sorted(behind)
