@@ -15,7 +15,7 @@ AHEAD = 10_000 << 12
 
 
 def make_id() -> str:
-    """A new id. Ids made by one process grow strictly, unless its clock is set back: 12 bits behind the ms count within it."""
+    """A new id. Ids of one process grow strictly while its clock does: 12 bits behind the ms count within it."""
     global _last
     with _lock:
         now = (time.time_ns() // 1_000_000) << 12
