@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from typing import NoReturn
 
 import typer
 
 from sync_kit.cli import acts, jobs, pause, schedules
 from sync_kit.cli.doctor import doctor
+from sync_kit.cli.screen import clean
 from sync_kit.cli.status import status
 from sync_kit.cli.worker import worker
 from sync_kit.errors import SyncKitError
@@ -60,5 +63,12 @@ def run() -> None:
     try:
         typer.main.get_command(app)(prog_name="sync-kit")
     except SyncKitError as error:
-        typer.echo(f"sync-kit: {error}", err=True)
-        sys.exit(2)
+        _end(str(error))
+    except Exception as error:  # a mistake of ours, or something odd in Redis: no traceback all the same
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        _end(f"unexpected {type(error).__name__}: {error} (line {frame.lineno} of {frame.filename})")
+
+
+def _end(said: str) -> NoReturn:
+    typer.echo(f"sync-kit: {clean(said)}", err=True)
+    sys.exit(2)

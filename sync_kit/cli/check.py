@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sync_kit.cli.screen import clean, span
-from sync_kit.errors import Unavailable
+from sync_kit.errors import SyncKitError
 from sync_kit.queue.info import workers_flow
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ MOST_LAG = 30.0
 
 
 def check_workers(sources: Sequence[Source]) -> None:
-    """Say that all is well, or leave with exit code 1 and the reason; so it is when Redis is away, too."""
+    """Say that all is well, or leave with exit code 1 and the reason; so it is when Redis is away or refuses, too."""
     try:
         reasons = [reason for source in sources if (reason := _complaint(source)) is not None]
-    except Unavailable as error:
+    except SyncKitError as error:
         reasons = [str(error)]
     for reason in reasons:
         typer.echo(f"sync-kit: {clean(reason)}", err=True)

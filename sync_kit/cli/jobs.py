@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic_core import to_jsonable_python
 
+from sync_kit.cli.masked import masked
 from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_facts, show_json
 from sync_kit.cli.targets import One, load_jobs
 from sync_kit.jobs.jobs import STATUSES
@@ -26,10 +26,14 @@ OfTask = Annotated[str | None, typer.Option("--task", help="Only jobs of this ta
 OfTag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")]
 
 HEADINGS = ("Id", "Task", "Status", ">Attempts", "When", "Tag", "Error")
+FIRST_TO_GO = ("Tag", "Attempts", "When", "Error", "Status")
 ORDER = ("active", "waiting", "delayed", "parked", "failed", "cancelled", "completed")
 STYLES = {"failed": "red", "parked": "yellow", "active": "green", "completed": "dim", "cancelled": "dim"}
 EMPTY: tuple[Any, ...] = (None, {}, [])
+THEIRS = ("data", "result", "headers")
+"""What the app has put into a job: of any type, so it tells nothing of how to show it."""
 SHORT = 60
+MOST = 1000
 
 
 def list_jobs(
@@ -46,12 +50,14 @@ def list_jobs(
     statuses = ORDER if status is None else (choice("--status", status, STATUSES),)
     if cursor is not None and status is None:
         raise typer.BadParameter("a cursor belongs to a list of one status: give --status, too")
-    found, more = _page(jobs, statuses, whole("--limit", limit, least=1, most=1000), task, tag, cursor)
+    most = whole("--limit", limit, least=1, most=MOST)
+    found, more, following = _page(jobs, statuses, most, task, tag, cursor)
     if as_json:
-        show_json({"jobs": [as_dict(job) for job in found], "cursor": more})
+        show_json({"jobs": [as_dict(job) for job in found], "cursor": following, "more": more})
         return
-    note = f"there are more: --status {status} --cursor {more}" if more else "" if found else "there are none"
-    show(Grid(HEADINGS, [_row(job) for job in found], note))
+    how = f"--status {status} --cursor {following}" if following else "narrow with --status"
+    note = f"there are more: {how}" if more else "" if found else "there are none"
+    show(Grid(HEADINGS, [_row(job) for job in found], note, FIRST_TO_GO))
 
 
 def show_job(target: One, job_id: JobId, as_json: Json = False) -> None:
@@ -65,32 +71,48 @@ def show_job(target: One, job_id: JobId, as_json: Json = False) -> None:
     if as_json:
         show_json(told)
     else:
-        show_facts({name: _said(getattr(job, name), value) for name, value in told.items() if value not in EMPTY})
+        show_facts({name: _said(job, name, value) for name, value in told.items() if value not in EMPTY})
 
 
 def as_dict(thing: Job | Schedule) -> dict[str, Any]:
-    """A job or a schedule for JSON. Its secrets are masked: by pydantic, or by who could not read the payload."""
-    told = {each.name: getattr(thing, each.name) for each in fields(thing) if not each.name.startswith("_")}
-    return {name: to_jsonable_python(value, fallback=repr, inf_nan_mode="strings") for name, value in told.items()}
+    """A job or a schedule for JSON. Its secrets are masked: here, or by who could not read the payload."""
+    return {each.name: masked(getattr(thing, each.name)) for each in fields(thing) if not each.name.startswith("_")}
 
 
 def _page(
     jobs: Jobs, statuses: tuple[str, ...], limit: int, task: str | None, tag: str | None, cursor: str | None
-) -> tuple[list[Job], str | None]:
+) -> tuple[list[Job], bool, str | None]:
+    """Jobs, whether there are more, and where those are, if it is about a single status."""
     found: list[Job] = []
-    more = None
     for status in statuses:
-        asked: Any = status
-        page = jobs.blocking.list(status=asked, task=task, tag=tag, limit=limit - len(found), cursor=cursor)
+        some, following = _of_status(jobs, status, limit - len(found), task, tag, cursor)
+        if len(statuses) == 1:
+            return some, following is not None, following
+        if len(found) == limit and some:  # one was looked at, to know whether there are more
+            return found, True, None
+        found += some
+        if following is not None:
+            return found, True, None
+    return found, False, None
+
+
+def _of_status(
+    jobs: Jobs, status: Any, limit: int, task: str | None, tag: str | None, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    """Jobs of one status, page after page: with a filter one may be empty although there are more."""
+    found: list[Job] = []
+    wanted = max(1, limit)
+    while True:
+        page = jobs.blocking.list(status=status, task=task, tag=tag, limit=wanted - len(found), cursor=cursor)
         found += page
-        more = page.cursor if len(statuses) == 1 else None
-        if len(found) >= limit:
-            break
-    return found, more
+        cursor = page.cursor
+        if cursor is None or len(found) >= wanted:
+            return found, cursor
 
 
-def _said(value: Any, plain: Any) -> str:
+def _said(job: Job, name: str, plain: Any) -> str:
     """A fact of a job for people."""
+    value = None if name in THEIRS else getattr(job, name)
     if isinstance(value, datetime):
         return moment(value)
     if isinstance(value, Progress):

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 OLD = 300.0
 MANY_FAILED = 100
 LATE = 60.0
+NAMED = 5
 
 
 def check_queue(seen: Snapshot) -> list[Finding]:
     """All checks of one queue; a line that says so when nothing is wrong."""
-    checks = (_nobody, _paused, _workers, _unknown_tasks, _parked, _suspects, _failed, _old, _late)
+    checks = (_nobody, _paused, _workers, _unknown_tasks, _parked, _suspects, _failed, _old, _late, _unreadable)
     found = [finding for check in checks for finding in check(seen)]
     if found:
         return found
@@ -37,12 +38,36 @@ def _about(seen: Snapshot) -> str:
 
 
 def _nobody(seen: Snapshot) -> Iterator[Finding]:
-    tally = seen.tally
-    undone = tally.waiting + tally.active
-    if undone and not seen.workers:
-        level = worst((not seen.oddities.paused, "fail"), (True, "warn"))
-        said = f"{undone} to be done, and no worker"
-        yield Finding(level, _about(seen), said, f"start one: sync-kit worker {seen.target}")
+    """Without a worker nothing runs, and nothing that is due later is noticed either."""
+    undone, late, coming = seen.tally.waiting + seen.tally.active, _overdue(seen), _coming(seen)
+    if seen.workers or not (undone or coming):
+        return
+    level = worst((bool(undone or late) and not seen.oddities.paused, "fail"), (True, "warn"))
+    said = [f"{undone} to be done"] if undone else []
+    said += [*coming, *([f"overdue: {' and '.join(late)}"] if late else [])]
+    yield Finding(level, _about(seen), f"{', '.join(said)}, and no worker", f"start one: sync-kit worker {seen.target}")
+
+
+def _coming(seen: Snapshot) -> list[str]:
+    """What is for later, in words."""
+    scheduled = sum(each.next_at is not None for each in seen.schedules)
+    counts = {"delayed": seen.tally.delayed, "scheduled": scheduled}
+    return [f"{count} {name}" for name, count in counts.items() if count]
+
+
+def _overdue(seen: Snapshot) -> list[str]:
+    """What should have begun by now, in words."""
+    now = datetime.now(timezone.utc)
+    late = [f"schedule {each.name}" for each in seen.schedules if each.next_at and each.next_at < now]
+    return (["delayed jobs"] if seen.overdue is not None and seen.overdue > 0 else []) + late[:NAMED]
+
+
+def _unreadable(seen: Snapshot) -> Iterator[Finding]:
+    if seen.unreadable:
+        more = f" and {len(seen.unreadable) - NAMED} more" if len(seen.unreadable) > NAMED else ""
+        said = f"schedules that cannot be read here: {', '.join(seen.unreadable[:NAMED])}{more}"
+        advice = "a newer sync_kit wrote them, or their time zone is not known here: upgrade, install tzdata"
+        yield Finding("warn", _about(seen), said, advice)
 
 
 def _paused(seen: Snapshot) -> Iterator[Finding]:

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sync_kit.cli.screen import clean
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
 LOOK_EVERY = 0.5
+GRACE = 5.0
+"""Seconds that a child has beyond its drain timeout, and then once more."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SKIPPED = {"__pycache__", "node_modules"}
 
@@ -24,11 +28,13 @@ SKIPPED = {"__pycache__", "node_modules"}
 class Reloader:
     """Keeps a child that runs `python -m sync_kit.cli` with `arguments`, a new one after each change.
 
-    The child is in a session of its own, so a Ctrl-C reaches the parent alone, which passes it on.
+    The child is in a session of its own, so a Ctrl-C reaches the parent alone, which passes it on. After a change it
+    has `drain_timeout` seconds to drain, and some more; then it is pressed, and at last killed.
     """
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], drain_timeout: float) -> None:
         self._command = [sys.executable, "-m", "sync_kit.cli", *arguments]
+        self._patience = drain_timeout + GRACE
         self._root = Path.cwd()
         self._child: subprocess.Popen[bytes] | None = None
         self._told_to_end = False
@@ -39,9 +45,12 @@ class Reloader:
             signal.signal(number, self._pass_on)
         _say(f"watching the .py files in {self._root}")
         code = 0
-        while not self._told_to_end:
-            seen = self._times()
-            code = self._attend(seen)
+        try:
+            while not self._told_to_end:
+                seen = self._times()
+                code = self._attend(seen)
+        finally:  # a parent that dies by an error leaves nobody behind
+            self._dismiss()
         return code
 
     def _attend(self, seen: dict[Path, float]) -> int:
@@ -58,8 +67,26 @@ class Reloader:
         if changed and child.poll() is None:
             _say(f"{changed} changed: the worker drains, then starts again")
             child.terminate()
+            self._press(child)
         code = child.wait()
         return code if code >= 0 else 128 - code  # as shells say it of who died by a signal
+
+    def _press(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait for a child that drains: for a handler that does not end the new code must not wait for ever."""
+        if _ends(child, self._patience):
+            return
+        _say(f"the worker has not ended in {self._patience:g} s: what still runs is handed back")
+        child.terminate()
+        if not _ends(child, GRACE):
+            _say(f"the worker has not ended in {GRACE:g} s more and is killed: what it ran runs again in 30 s or so")
+            child.kill()
+
+    def _dismiss(self) -> None:
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.terminate()
+            self._press(child)
+            child.wait()
 
     def _pass_on(self, _number: int, _frame: FrameType | None) -> None:
         self._told_to_end = True
@@ -88,9 +115,17 @@ def _python_files(folder: Path) -> Iterator[tuple[Path, float]]:
                 path = Path(place, name)
                 try:
                     yield path, path.stat().st_mtime
-                except FileNotFoundError:  # it went away meanwhile
+                except OSError:  # it went away meanwhile, may not be seen, or is a link to itself
                     continue
 
 
+def _ends(child: subprocess.Popen[bytes], within: float) -> bool:
+    try:
+        child.wait(within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def _say(text: str) -> None:
-    typer.echo(f"sync-kit: {text}", err=True)
+    typer.echo(f"sync-kit: {clean(text)}", err=True)

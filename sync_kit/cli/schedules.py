@@ -8,7 +8,7 @@ import typer
 
 from sync_kit.cli.jobs import as_dict
 from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_json
-from sync_kit.cli.snapshot import rule_of
+from sync_kit.cli.snapshot import look_at_schedules, rule_of
 from sync_kit.cli.targets import One, load_jobs
 
 if TYPE_CHECKING:
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names, as `list` shows them.", show_default=False)]
 
 HEADINGS = ("Name", "Task", "Rule", ">Runs", "Last", "Next")
+FIRST_TO_GO = ("Runs", "Last", "Task", "Rule")
 
 
 def list_schedules(target: One, as_json: Json = False) -> None:
     """List the schedules: the rule of each, when it ran last, and when it runs next."""
-    found = load_jobs(target).schedules.blocking.list()
+    found, unreadable = look_at_schedules(load_jobs(target))
     if as_json:
-        show_json({"schedules": [as_dict(each) for each in found]})
-    else:
-        show(Grid(HEADINGS, [_row(each) for each in found], "" if found else "there are none"))
+        show_json({"schedules": [as_dict(each) for each in found], "unreadable": unreadable})
+        return
+    note = f"cannot be read here: {', '.join(map(clean, unreadable))}" if unreadable else ""
+    show(Grid(HEADINGS, [_row(each) for each in found], note or ("" if found else "there are none"), FIRST_TO_GO))
 
 
 def pause(target: One, names: Names) -> None:

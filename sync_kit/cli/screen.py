@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from pydantic_core import to_jsonable_python
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -18,11 +19,13 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 GAP = 2
+STUMP = 12
+"""To so many characters the last column may be cut."""
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
@@ -35,11 +38,16 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows under headings; a heading that begins with `>` has its column to the right. The last column may be cut."""
+    """Rows under headings; a heading that begins with `>` has its column to the right.
+
+    On a terminal that is too narrow the last column is cut, then the columns of `first_to_go` go, in this order and
+    with a note, and then texts are folded.
+    """
 
     headings: tuple[str, ...]
     rows: list[tuple[Cell, ...]] = field(default_factory=list)
     note: str = ""
+    first_to_go: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Aligned columns."""
@@ -51,22 +59,66 @@ class Grid:
         aligned = [(" " * GAP).join(shape).format(*line).rstrip() for line in lines]
         return "\n".join([*aligned, self.note] if self.note else aligned)
 
-    def table(self) -> RenderableType:
-        """For a terminal."""
-        columns: list[list[Text]] = []
-        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-        for number, head in enumerate(self.headings):
-            title, cells = head.lstrip(">"), [row[number] for row in self.rows]
-            width = max(map(len, [title, *(cell.text for cell in cells)]))
-            if self.rows and not any(cell.text for cell in cells):
-                continue  # on a terminal there is no room for columns with nothing in them
-            justify: Any = "right" if head.startswith(">") else "left"
-            least = None if number == len(self.headings) - 1 else width
-            table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least)
-            columns.append([Text(cell.text, cell.style) for cell in cells])
-        for row in zip(*columns, strict=True):
-            table.add_row(*row)
-        return Group(table, Text(self.note, "dim")) if self.note else table
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """For a terminal, as wide as it is now."""
+        columns = [column for column in self._columns() if column.is_of_use]
+        gone = []
+        for title in self.first_to_go:
+            if _least_width(columns) <= options.max_width:
+                break
+            gone += [column.title for column in columns if column.title == title]
+            columns = [column for column in columns if column.title != title]
+        yield _table(columns, options.max_width)
+        if gone:
+            yield Text(f"no room for: {', '.join(gone)} (a wider terminal or --json shows all)", "dim")
+        if self.note:
+            yield Text(self.note, "dim")
+
+    def _columns(self) -> list[_Column]:
+        last = len(self.headings) - 1
+        return [
+            _Column(head.lstrip(">"), head.startswith(">"), [row[number] for row in self.rows], number == last)
+            for number, head in enumerate(self.headings)
+        ]
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    to_right: bool
+    cells: list[Cell]
+    may_be_cut: bool
+
+    @property
+    def is_of_use(self) -> bool:
+        """On a terminal there is no room for columns with nothing in them."""
+        return not self.cells or any(cell.text for cell in self.cells)
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_len, [self.title, *(cell.text for cell in self.cells)]))
+
+    @property
+    def least(self) -> int:
+        return min(self.width, STUMP) if self.may_be_cut else self.width
+
+
+def _least_width(columns: list[_Column]) -> int:
+    return sum(column.least for column in columns) + GAP * (len(columns) - 1)
+
+
+def _table(columns: list[_Column], room: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    fits = _least_width(columns) <= room
+    for column in columns:
+        justify: Any = "right" if column.to_right else "left"
+        overflow: Any = "ellipsis" if fits else "fold"
+        table.add_column(
+            column.title, justify=justify, no_wrap=fits, overflow=overflow, min_width=column.least if fits else None
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text(cell.text, cell.style) for cell in row))
+    return table
 
 
 def on_terminal() -> bool:
@@ -79,12 +131,12 @@ def console() -> Console:
     return Console(highlight=False, markup=False)
 
 
-def below(*parts: Grid | RenderableType) -> RenderableType:
+def below(*parts: RenderableType) -> RenderableType:
     """Parts below each other, with an empty line between them, for a terminal."""
     shown: list[RenderableType] = []
     for part in parts:
         shown += [Text()] if shown else []
-        shown.append(part.table() if isinstance(part, Grid) else part)
+        shown.append(part)
     return Group(*shown)
 
 

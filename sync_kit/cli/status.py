@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from sync_kit.options import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import FrameType
 
     from sync_kit.cli.snapshot import Snapshot
     from sync_kit.jobs.schedules.schedule import Schedule
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 QUEUES = ("Queue", *(">Waiting >Delayed >Active >Completed >Failed >Cancelled >Parked >Oldest".split()), "")
 WORKERS = ("Worker", ">Pid", "Queue", ">Running", ">Lag", ">Heard of", "")
 SCHEDULES = ("Schedule", "Queue", "Rule", "Next")
+QUEUES_FIRST_TO_GO = ("Cancelled", "Completed", "Parked", "Oldest", "Delayed", "Active")
+WORKERS_FIRST_TO_GO = ("Lag", "Queue", "Heard of", "Running")
+SCHEDULES_FIRST_TO_GO = ("Queue", "Rule")
 LOUD = {"failed": "red", "parked": "yellow"}
 SILENT = 30.0
 """Seconds after which a worker that says nothing is doubtful: it speaks every ten."""
@@ -52,9 +57,10 @@ def grids(snapshots: Sequence[Snapshot]) -> list[Grid]:
     """What is shown of queues: tables for what there is."""
     workers = [_worker(each.name, worker) for each in snapshots for worker in each.workers]
     schedules = [_schedule(each.name, schedule) for each in snapshots for schedule in each.schedules]
-    shown = [Grid(QUEUES, [_queue(each) for each in snapshots], "" if workers else "no worker is there")]
-    shown += [Grid(WORKERS, workers)] if workers else []
-    return [*shown, Grid(SCHEDULES, schedules)] if schedules else shown
+    note = "" if workers else "no worker is there"
+    shown = [Grid(QUEUES, [_queue(each) for each in snapshots], note, QUEUES_FIRST_TO_GO)]
+    shown += [Grid(WORKERS, workers, first_to_go=WORKERS_FIRST_TO_GO)] if workers else []
+    return [*shown, Grid(SCHEDULES, schedules, first_to_go=SCHEDULES_FIRST_TO_GO)] if schedules else shown
 
 
 def troubles(worker: WorkerInfo) -> list[str]:
@@ -74,17 +80,31 @@ def _once(queues: Mapping[str, QueueBase], *, as_json: bool, compact: bool) -> N
 
 
 def _watch(queues: Mapping[str, QueueBase], every: float, *, as_json: bool) -> None:
+    signal.signal(signal.SIGTERM, _leave)
     try:
         if on_terminal() and not as_json:
             _live(queues, every)
-            return
-        while True:
+        else:
+            _again(queues, every, as_json=as_json)
+    except KeyboardInterrupt:
+        pass
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """An exception gives the terminal back as it was; the signal by itself would not."""
+    raise SystemExit(128 + number)
+
+
+def _again(queues: Mapping[str, QueueBase], every: float, *, as_json: bool) -> None:
+    """One block after the other; while Redis is away, that it is, on stderr."""
+    while True:
+        try:
             _once(queues, as_json=as_json, compact=True)
             if not as_json:
                 typer.echo()
-            time.sleep(every)
-    except KeyboardInterrupt:
-        pass
+        except Unavailable as error:
+            typer.echo(f"sync-kit: {clean(error)}", err=True)
+        time.sleep(every)
 
 
 def _live(queues: Mapping[str, QueueBase], every: float) -> None:

@@ -55,6 +55,15 @@ def load_jobs(target: str) -> Jobs:
     return _load(target, Jobs)
 
 
+def refuse_misshapen(targets: Sequence[str]) -> None:
+    """Raise `ConfigurationError` for what can be no target, whatever code there is."""
+    for target in targets:
+        name, _, path = target.partition(":")
+        _refuse_no_module(name, path or "jobs")
+        if not _PATH.fullmatch(path):
+            raise ConfigurationError(f"{target!r} names no attribute: write module:attribute, as in 'app.tasks:jobs'")
+
+
 def _load(target: str, kind: type[Kind]) -> Kind:
     name, _, path = target.partition(":")
     module = _module(name, path or "jobs")
@@ -66,6 +75,8 @@ def _load(target: str, kind: type[Kind]) -> Kind:
             found = getattr(found, part)
         except AttributeError:
             raise ConfigurationError(f"module {name!r} has no {path!r}: {_advice(module, path, kind)}") from None
+        except (Exception, SystemExit) as error:  # a property of the app's
+            raise ConfigurationError(f"{target} cannot be had: {_told(error)}") from error
     if not isinstance(found, kind):
         raise ConfigurationError(f"{target} {_mistaken(found, kind)}: {_advice(module, path, kind)}")
     return found
@@ -89,10 +100,14 @@ def _advice(module: ModuleType, path: str, kind: type) -> str:
     )
 
 
-def _module(name: str, attribute: str) -> ModuleType:
+def _refuse_no_module(name: str, attribute: str) -> None:
     if not _PATH.fullmatch(name) or name.endswith(".py"):
         dotted = re.sub(r"\W+", ".", name.removesuffix(".py")).strip(".") or "app.tasks"
         raise ConfigurationError(f"{name!r} is not the name of a module: did you mean '{dotted}:{attribute}'?")
+
+
+def _module(name: str, attribute: str) -> ModuleType:
+    _refuse_no_module(name, attribute)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -103,18 +118,23 @@ def _module(name: str, attribute: str) -> ModuleType:
                 f"no module {name!r}, seen from {os.getcwd()}: {_other_module(name, error.name)}"
             ) from None
         raise _broken(name, error) from error
-    except Exception as error:  # whatever code of the app raises
+    except (Exception, SystemExit) as error:  # whatever code of the app raises; one that exits is not well
         raise _broken(name, error) from error
 
 
-def _broken(name: str, error: Exception) -> ConfigurationError:
+def _broken(name: str, error: BaseException) -> ConfigurationError:
+    return ConfigurationError(f"module {name!r} cannot be imported: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    """What an error of the app's says, and where it was raised."""
+    if isinstance(error, SyntaxError):
+        where = f" (line {error.lineno} of {error.filename})" if error.lineno else ""
+        return f"{type(error).__name__}: {error.msg}{where}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     where = f" (line {own[-1].lineno} of {own[-1].filename})" if own else ""
-    if isinstance(error, SyntaxError):
-        where = f" (line {error.lineno} of {error.filename})"
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return ConfigurationError(f"module {name!r} cannot be imported: {type(error).__name__}: {said}{where}")
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _other_module(name: str, missing: str) -> str:

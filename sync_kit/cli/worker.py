@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 
 from sync_kit.cli.check import check_workers
+from sync_kit.cli.logs import set_up_logging
 from sync_kit.cli.reload import Reloader
 from sync_kit.cli.screen import clean
-from sync_kit.cli.targets import Several, load_sources
+from sync_kit.cli.targets import Several, load_sources, refuse_misshapen
 from sync_kit.errors import ConfigurationError
 from sync_kit.jobs import Jobs
+from sync_kit.kit import SyncKit
 from sync_kit.options import choice
 from sync_kit.queue import Worker
 from sync_kit.queue.process import run_worker
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 LEVELS = ("debug", "info", "warning", "error")
 LOOPS = ("asyncio", "uvloop")
-LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def worker(
@@ -48,18 +49,25 @@ def worker(
 
     The first signal lets what runs end, a second one hands it back, a third one ends the process as it is.
     """
-    if reload and not check:
-        raise typer.Exit(Reloader([each for each in sys.argv[1:] if each != "--reload"]).run())
-    choice("--loop", loop, LOOPS)
     level = choice("--log-level", log_level, LEVELS)
-    logging.basicConfig(level=level.upper(), format=LINE, stream=sys.stderr)
+    uses_uvloop = _wants_uvloop(loop)
+
+    def make(*sources: Source) -> Worker:
+        return Worker(*sources, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+
+    if reload and not check:
+        refuse_misshapen(targets)
+        make(Jobs("any", kit=SyncKit("redis://localhost")))  # no change of code mends a wrong option
+        arguments = [each for each in sys.argv[1:] if each != "--reload"]
+        raise typer.Exit(Reloader(arguments, drain_timeout).run())
+    set_up_logging(level)
     sources = load_sources(targets)
     if check:
         check_workers(sources)
         return
-    made = Worker(*sources, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
+    made = make(*sources)
     typer.echo(_announced(sources, made), err=True)
-    _run(made, loop)
+    _run(made, uses_uvloop=uses_uvloop)
 
 
 def _announced(sources: Sequence[Source], made: Worker) -> str:
@@ -71,14 +79,16 @@ def _announced(sources: Sequence[Source], made: Worker) -> str:
     return f"sync-kit: {clean(said)}"
 
 
-def _run(made: Worker, loop: str) -> None:
-    if loop == "uvloop":
-        try:
-            import uvloop  # noqa: F401
-        except ModuleNotFoundError:
-            raise ConfigurationError("--loop uvloop needs uvloop: pip install uvloop") from None
+def _wants_uvloop(loop: str) -> bool:
+    if choice("--loop", loop, LOOPS) != "uvloop":
+        return False
+    if find_spec("uvloop") is None:
+        raise ConfigurationError("--loop uvloop needs uvloop: pip install uvloop")
+    return True
 
+
+def _run(made: Worker, *, uses_uvloop: bool) -> None:
     async def main() -> None:
         await run_worker(made, handle_signals=True)
 
-    anyio.run(main, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
+    anyio.run(main, backend="asyncio", backend_options={"use_uvloop": uses_uvloop})

@@ -138,13 +138,21 @@ def running(claim: Claim, task: str, header: Header, data: Any, reporter: Report
 
 
 def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
-    """The job behind an entry of the engine."""
-    header, payload = split(entry.body)
+    """The job behind an entry of the engine. One whose record cannot be read says so as its error."""
     name, version = read_kind(entry.kind)
+    try:
+        header, payload = split(entry.body)
+        data = read_payload(tasks.get(name), version, header, payload)
+        return _job(entry, name, header, data, read_progress(entry.progress), entry.error or None)
+    except Exception as error:  # whatever is in Redis: a page of jobs must not go for one of them
+        return _job(entry, name, Header(), None, None, f"unreadable record: {error!r}")
+
+
+def _job(entry: Entry, task: str, header: Header, data: Any, progress: Progress | None, error: str | None) -> Job:
     return Job(
         id=entry.id,
-        task=name,
-        data=read_payload(tasks.get(name), version, header, payload),
+        task=task,
+        data=data,
         status=entry.status,
         attempts=entry.attempts,
         max_retries=header.retries,
@@ -154,7 +162,7 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
         scheduled_at=read_time(header.slot or (entry.due_ms if entry.status == "delayed" else 0)),
         started_at=read_time(entry.started_ms),
         completed_at=read_time(entry.finished_ms),
-        error=entry.error or None,
+        error=error,
         priority=header.priority,
         tag=header.tag,
         key=header.key,
@@ -163,7 +171,7 @@ def seen(entry: Entry, tasks: Mapping[str, Task[Any, Any]]) -> Job:
         interval=header.interval,
         traceback=entry.traceback or None,
         result=seen_result(entry.result),
-        reported=read_progress(entry.progress),
+        reported=progress,
         logs=tuple(entry.log.splitlines()),
     )
 

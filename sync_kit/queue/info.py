@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     from sync_kit._io.flow import Flow
     from sync_kit.queue.desk import Desk
 
+log = logging.getLogger("sync_kit")
+
 MOST_NAMED = 100
+_NAMES = ("running", "tasks", "declared")
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("host", "version"), str),
+    **dict.fromkeys(("pid", "concurrency"), int),
+    **dict.fromkeys(("lag", "started_at"), (int, float)),
+    "healthy": bool,
+    **dict.fromkeys(_NAMES, list),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +69,28 @@ def record(*, running: Sequence[str], tasks: Sequence[str], **said: Any) -> byte
 
 
 def workers_flow(desk: Desk) -> Flow[list[WorkerInfo]]:
-    """The workers of a queue that were heard of lately."""
+    """The workers of a queue that were heard of lately; a record that cannot be read is logged and left out."""
     found = yield from desk.workers_flow()
-    return [_read(name, silent, json.loads(said)) for name, silent, said in found]
+    workers = []
+    for name, silent, said in found:
+        try:
+            workers.append(_read(name, silent, said))
+        except (ValueError, TypeError, RecursionError) as error:
+            log.warning("what worker %r says of itself cannot be read, it is left out: %r", name, error)
+    return workers
 
 
-def _read(name: str, silent: float, said: dict[str, Any]) -> WorkerInfo:
-    known = {field: said[field] for field in WorkerInfo.__slots__ if field in said}  # a newer worker says more
-    for names in ("running", "tasks", "declared"):
-        known[names] = tuple(said.get(names, ()))
-    return WorkerInfo(**known | {"id": name, "silent": silent})
+def _read(name: str, silent: float, told: bytes) -> WorkerInfo:
+    said: Any = json.loads(told)
+    if not isinstance(said, dict):
+        raise ValueError("it is no JSON object")
+    for field, kinds in _KINDS.items():
+        if not isinstance(said.get(field, [] if kinds is list else None), kinds):
+            raise ValueError(f"it has no {field}, or an odd one")
+    known = {field: said[field] for field in _KINDS if field in said}  # a newer worker says more
+    for names in _NAMES:
+        known[names] = tuple(map(str, said.get(names, ())))
+    return WorkerInfo(**known, id=name, silent=silent)
 
 
 @lru_cache(maxsize=1)
