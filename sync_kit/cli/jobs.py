@@ -57,7 +57,7 @@ def list_jobs(
         return
     how = f"--status {status} --cursor {following}" if following else "narrow with --status"
     note = f"there are more: {how}" if more else "" if found else "there are none"
-    show(Grid(HEADINGS, [_row(job) for job in found], note, FIRST_TO_GO))
+    show(Grid(HEADINGS, [_row(job) for job in found], note, FIRST_TO_GO, cuts=True))
 
 
 def show_job(target: One, job_id: JobId, as_json: Json = False) -> None:
@@ -85,23 +85,21 @@ def _page(
     """Jobs, whether there are more, and where those are, if it is about a single status."""
     found: list[Job] = []
     for status in statuses:
-        some, following = _of_status(jobs, status, limit - len(found), task, tag, cursor)
-        if len(statuses) == 1:
-            return some, following is not None, following
-        if len(found) == limit and some:  # one was looked at, to know whether there are more
+        room = limit - len(found)
+        some, following = _of_status(jobs, status, max(1, room), task, tag, cursor)
+        if room == 0 and some:  # one was looked at, to know whether there are more
             return found, True, None
         found += some
-        if following is not None:
-            return found, True, None
+        if following is not None and _of_status(jobs, status, 1, task, tag, following)[0]:
+            return found, True, following if len(statuses) == 1 else None
     return found, False, None
 
 
 def _of_status(
-    jobs: Jobs, status: Any, limit: int, task: str | None, tag: str | None, cursor: str | None
+    jobs: Jobs, status: Any, wanted: int, task: str | None, tag: str | None, cursor: str | None
 ) -> tuple[list[Job], str | None]:
     """Jobs of one status, page after page: with a filter one may be empty although there are more."""
     found: list[Job] = []
-    wanted = max(1, limit)
     while True:
         page = jobs.blocking.list(status=status, task=task, tag=tag, limit=wanted - len(found), cursor=cursor)
         found += page

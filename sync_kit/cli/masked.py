@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -27,7 +29,9 @@ def masked(value: Any) -> Any:
         return {each.name: masked(getattr(value, each.name, None)) for each in fields(value)}
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode(errors="backslashreplace")
-    return to_jsonable_python(value, fallback=repr, inf_nan_mode="strings")
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)  # JSON has no such number
+    return to_jsonable_python(value, fallback=repr)
 
 
 def _of_model(model: BaseModel) -> Any:

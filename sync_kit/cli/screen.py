@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 GAP = 2
 STUMP = 12
-"""To so many characters the last column may be cut."""
+"""To so many characters the last column may shrink."""
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
@@ -40,14 +40,15 @@ class Cell(NamedTuple):
 class Grid:
     """Rows under headings; a heading that begins with `>` has its column to the right.
 
-    On a terminal that is too narrow the last column is cut, then the columns of `first_to_go` go, in this order and
-    with a note, and then texts are folded.
+    On a terminal that is too narrow the last column is folded, or cut if `cuts`, then the columns of `first_to_go` go,
+    in this order and with a note, and then all are folded.
     """
 
     headings: tuple[str, ...]
     rows: list[tuple[Cell, ...]] = field(default_factory=list)
     note: str = ""
     first_to_go: tuple[str, ...] = ()
+    cuts: bool = False
 
     def text(self) -> str:
         """Aligned columns."""
@@ -68,7 +69,7 @@ class Grid:
                 break
             gone += [column.title for column in columns if column.title == title]
             columns = [column for column in columns if column.title != title]
-        yield _table(columns, options.max_width)
+        yield _table(columns, options.max_width, cuts=self.cuts)
         if gone:
             yield Text(f"no room for: {', '.join(gone)} (a wider terminal or --json shows all)", "dim")
         if self.note:
@@ -87,7 +88,7 @@ class _Column:
     title: str
     to_right: bool
     cells: list[Cell]
-    may_be_cut: bool
+    is_last: bool
 
     @property
     def is_of_use(self) -> bool:
@@ -100,22 +101,23 @@ class _Column:
 
     @property
     def least(self) -> int:
-        return min(self.width, STUMP) if self.may_be_cut else self.width
+        return min(self.width, STUMP) if self.is_last else self.width
 
 
 def _least_width(columns: list[_Column]) -> int:
     return sum(column.least for column in columns) + GAP * (len(columns) - 1)
 
 
-def _table(columns: list[_Column], room: int) -> Table:
+def _table(columns: list[_Column], room: int, *, cuts: bool) -> Table:
+    """When it fits each column has its width, and the last one what is left: Rich would take from all of them."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    fits = _least_width(columns) <= room
+    spare = room - _least_width(columns)
     for column in columns:
         justify: Any = "right" if column.to_right else "left"
-        overflow: Any = "ellipsis" if fits else "fold"
-        table.add_column(
-            column.title, justify=justify, no_wrap=fits, overflow=overflow, min_width=column.least if fits else None
-        )
+        stays = spare >= 0 and (cuts or not column.is_last)
+        overflow: Any = "ellipsis" if stays else "fold"
+        width = min(column.width, column.least + spare) if spare >= 0 else None
+        table.add_column(column.title, justify=justify, no_wrap=stays, overflow=overflow, width=width)
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*(Text(cell.text, cell.style) for cell in row))
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -112,17 +113,21 @@ class App:
 
     def start(self, *words: str) -> Running:
         """Start a command that runs on, its output in files."""
-        return Running(self, words)
+        return self.start_other([*self.command, *words])
+
+    def start_other(self, command: list[str]) -> Running:
+        """The same for another program."""
+        return Running(self, command)
 
 
 class Running:
     """A command that runs; ended with the `with` block."""
 
-    def __init__(self, app: App, words: tuple[str, ...]) -> None:
+    def __init__(self, app: App, command: list[str]) -> None:
         self._log = app.folder / f"log-{uuid.uuid4().hex[:6]}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*app.command, *words],
+                command,
                 cwd=app.folder,
                 env=app.environment,
                 stdin=subprocess.DEVNULL,
@@ -196,6 +201,17 @@ class Terminal:
     def colours(self) -> str:
         """The same with its escape codes."""
         return self._do("capture-pane", "-p", "-e")
+
+    def mode(self, name: str) -> str:
+        """What tmux says of the terminal, such as `alternate_on`."""
+        return self._do("display-message", "-p", f"#{{{name}}}").strip()
+
+    def end_what_runs(self) -> None:
+        """SIGTERM for the command that was typed."""
+        shell = self._do("display-message", "-p", "#{pane_pid}").strip()
+        children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGTERM)
 
     def sees(self, words: str) -> str:
         """Wait until something is to be seen."""

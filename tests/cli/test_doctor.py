@@ -143,6 +143,20 @@ def test_work_without_a_worker_fails(app, tasks):
     assert "sync-kit worker tasks:jobs" in words
 
 
+def test_what_is_delayed_and_nobody_there_to_run_it_is_a_warning_until_it_is_overdue(app, tasks, server):
+    job = tasks.send("later", delay=600)
+    ran = app.run("doctor", "tasks:jobs", "--json")
+    assert ran.returncode == 0
+    level, words = findings(ran)["queue notes"]
+    assert (level, words) == ("warn", "1 delayed, and no worker start one: sync-kit worker tasks:jobs")
+    server.client().zadd(tasks.jobs.engine.layout.delayed, {job: 1_000_000_000_000})
+    ran = app.run("doctor", "tasks:jobs", "--json")
+    assert ran.returncode == 1
+    level, words = findings(ran)["queue notes"]
+    assert level == "fail"
+    assert "overdue: delayed jobs, and no worker" in words
+
+
 def test_a_paused_queue_is_a_warning(app, tasks):
     tasks.send("hello")
     tasks.jobs.blocking.pause()

@@ -69,6 +69,25 @@ def test_pages_are_linked_by_their_cursor(app, tasks):
     assert text.splitlines()[-1] == f"there are more: --status waiting --cursor {page['cursor']}"
 
 
+def test_a_list_of_every_status_says_that_there_are_more(app, tasks):
+    waiting = [tasks.send(str(number)) for number in range(3)]
+    delayed = tasks.send("later", delay=60)
+    page = listed(app, "--limit", "2")
+    assert ([job["id"] for job in page["jobs"]], page["more"], page["cursor"]) == (waiting[:2], True, None)
+    text = app.run("jobs", "list", "tasks:jobs", "--limit", "3").stdout
+    assert text.splitlines()[-1] == "there are more: narrow with --status"
+    whole = listed(app, "--limit", "4")
+    assert ([job["id"] for job in whole["jobs"]], whole["more"]) == ([*waiting, delayed], False)
+
+
+def test_a_filter_finds_what_lies_far_behind(app, tasks):
+    tasks.write.blocking.send_many([{"text": "x"}] * 1200)
+    wanted = tasks.send("far", tag="rare")
+    assert [job["id"] for job in listed(app, "--tag", "rare")["jobs"]] == [wanted]
+    assert [job["id"] for job in listed(app, "--tag", "rare", "--status", "waiting")["jobs"]] == [wanted]
+    assert listed(app, "--tag", "none")["jobs"] == []
+
+
 def test_show_tells_all_of_a_job_without_what_a_terminal_would_obey(app, fail):
     (job,) = fail(1)
     said = app.run("jobs", "show", "tasks:jobs", job).stdout

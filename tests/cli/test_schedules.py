@@ -65,3 +65,22 @@ def test_one_is_deleted(app, declared):
 def test_the_doctor_tells_of_one_that_is_late(app, tasks, declared, server, namespace):
     server.client().zadd(f"{namespace}:q:{{rare}}:timetable", {"hourly": 1_000_000_000_000})
     assert "schedule hourly should have run" in app.run("doctor", "tasks:rare").stdout
+
+
+def test_the_doctor_wants_a_worker_for_schedules_and_fails_when_one_is_overdue(app, tasks, declared, server, namespace):
+    ran = app.run("doctor", "tasks:rare")
+    assert ran.returncode == 0
+    assert "2 scheduled, and no worker" in ran.stdout
+    server.client().zadd(f"{namespace}:q:{{rare}}:timetable", {"hourly": 1_000_000_000_000})
+    ran = app.run("doctor", "tasks:rare")
+    assert ran.returncode == 1
+    assert "overdue: schedule hourly, and no worker" in ran.stdout
+
+
+@pytest.mark.parametrize("stored", [b"hourly\n{}\n{}", b"hourly", b"\xff\n{}\n"])
+def test_one_that_cannot_be_read_is_told_by_name(app, tasks, declared, server, namespace, stored):
+    server.client().hset(f"{namespace}:q:{{rare}}:schedules", "hourly", stored)
+    assert "schedules that cannot be read here: hourly -> " in " ".join(app.run("doctor", "tasks:rare").stdout.split())
+    assert app.run("schedules", "list", "tasks:rare").stdout.splitlines()[-1] == "cannot be read here: hourly"
+    told = json.loads(app.run("schedules", "list", "tasks:rare", "--json").stdout)
+    assert (told["unreadable"], [each["name"] for each in told["schedules"]]) == (["hourly"], ["nightly"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 
+import pytest
+
 
 def test_it_tells_how_many_jobs_there_are_as_aligned_plain_text(app, tasks):
     for number in range(12):
@@ -60,6 +62,21 @@ def test_watching_as_json_prints_one_object_a_line(app, tasks):
         watching.process.send_signal(signal.SIGINT)
         assert watching.ends() == 0
     assert [json.loads(line)["queues"][0]["waiting"] for line in watching.said.splitlines()][:2] == [0, 0]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_watching_through_a_pipe_outlives_an_outage(app, own_server, form):
+    server = own_server()
+    app.environment["REDIS_URL"] = server.url
+    with app.start("status", "tasks:jobs", "--every", "0.1", *form) as watching:
+        watching.says("notes")
+        server.kill()
+        watching.says("is not reachable")
+        server.start()
+        before = watching.said.count("notes")
+        watching.says("notes", times=before + 2)
+        watching.process.send_signal(signal.SIGINT)
+        assert watching.ends() == 0
 
 
 def test_a_queue_is_paused_and_goes_on(app, tasks):

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
+
+import pytest
+
+from tests.cli.conftest import APP, Terminal, wait_for
+
+NAME = "schedule_with_a_name_of_forty_three_letters"
+LONG = f"""{APP}
+@jobs.every(3600)
+async def {NAME}() -> None: ...
+"""
 
 
 def test_a_worker_runs_jobs_and_drains_on_ctrl_c(terminal, tasks):
@@ -74,6 +85,67 @@ def test_watching_outlives_an_outage(terminal, app, own_server):
     terminal.sees("notes")
     terminal.press("C-c")
     terminal.sees("code=0")
+
+
+def test_sigterm_gives_the_terminal_back_while_watching(terminal, tasks):
+    terminal.type("echo before")
+    terminal.run("status", "tasks:jobs", "--every", "0.2")
+    terminal.sees("Ctrl-C to leave")
+    assert (terminal.mode("alternate_on"), terminal.mode("cursor_flag")) == ("1", "0")
+    terminal.end_what_runs()
+    terminal.sees("code=143")
+    assert (terminal.mode("alternate_on"), terminal.mode("cursor_flag")) == ("0", "1")
+    assert "Traceback" not in terminal.screen
+
+
+def narrow(app, columns):
+    return Terminal(app, columns=columns)
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40])
+def test_a_table_says_which_columns_had_no_room(app, tasks, columns):
+    job = tasks.send("hello", tag="a-long-tag-of-somebody")
+    with closing(narrow(app, columns)) as terminal:
+        terminal.sees("$")
+        terminal.run("jobs", "list", "tasks:jobs")
+        screen = "".join(terminal.sees("code=0").split())
+        assert job[:30] in screen
+        assert job[-3:] in screen, "at 40 columns it is folded"
+        assert "write" in screen
+        assert ("noroomfor:" in screen) == (columns < 100)
+        terminal.run("status", "tasks:jobs")
+        screen = terminal.sees("code=0")
+        assert re.search(r"notes +1 ", screen)
+        assert all(title in screen for title in ("Waiting", "Failed"))
+        assert ("no room for: Cancelled" in screen) == (columns < 80)
+
+
+def test_a_long_error_is_cut_where_it_is_seen_and_takes_no_column_with_it(app, tasks):
+    with app.start("worker", "tasks:jobs") as worker:
+        worker.says("started")
+        tasks.reach(tasks.send("bad", tag="t"), "failed")
+    with closing(narrow(app, 80)) as terminal:
+        terminal.sees("$")
+        terminal.run("jobs", "list", "tasks:jobs")
+        screen = terminal.sees("code=0")
+        assert "with two lines" not in screen
+        assert re.search(r"write +failed .*ValueErr.*[^ ]$", screen, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_schedules_with_long_names_are_shown_whole(app, tasks, columns):
+    app.write("long.py", LONG)
+    with app.start("worker", "long:jobs") as worker:
+        worker.says("started")
+        wait_for(lambda: NAME in app.run("schedules", "list", "long:jobs").stdout, "the schedule")
+    with closing(narrow(app, columns)) as terminal:
+        terminal.sees("$")
+        terminal.run("schedules", "list", "long:jobs")
+        screen = terminal.sees("code=0")
+        assert "no room for: " in screen
+        assert "Next" in screen
+        assert "UTC" in screen
+        assert columns < 80 or NAME in screen
 
 
 def test_doctor_is_in_colour(terminal, tasks):

@@ -12,6 +12,21 @@ import pytest
 
 from tests.cli.conftest import APP, ROOT, wait_for
 
+RELOADER = """
+import sys
+from pathlib import Path
+from sync_kit.cli import reload
+"""
+IMPATIENT = f"""{RELOADER}
+reload.GRACE = 0.2
+sys.exit(reload.Reloader(["worker", *sys.argv[1:]], 0.2).run())
+"""
+DYING = f"""{RELOADER}
+class Dying(reload.Reloader):
+    def _changed(self, seen):
+        assert not Path("die").exists()
+sys.exit(Dying(["worker", *sys.argv[1:]], 20).run())
+"""
 BOTH = ["tasks:jobs", "tasks:other"]
 
 
@@ -163,6 +178,65 @@ def test_reload_passes_both_signals_on(app, tasks):
         worker.process.send_signal(signal.SIGINT)
         assert worker.ends() == 0
     assert tasks.status(job) == "waiting"
+
+
+def test_reload_says_that_a_change_waits_and_then_hands_back_and_kills(app, tasks):
+    app.write("impatient.py", IMPATIENT)
+    command = [sys.executable, "impatient.py", "tasks:jobs", "--drain-timeout", "1000"]
+    with app.start_other(command) as worker:
+        worker.says("started")
+        tasks.block.blocking.send(text="thread", seconds=1000)
+        worker.says("begins thread")
+        app.write("tasks.py", APP + "# better\n")
+        worker.says("tasks.py changed")
+        worker.says("has not ended in 0.4 s: what still runs is handed back")
+        worker.says("in 0.2 s more and is killed")
+        worker.says("started", times=2)
+
+
+def test_reload_leaves_no_child_behind_when_it_dies(app, tasks):
+    app.write("dying.py", DYING)
+    with app.start_other([sys.executable, "dying.py", "tasks:jobs"]) as worker:
+        worker.says("started")
+        (app.folder / "die").touch()
+        assert worker.ends() != 0
+        assert worker.said.count("stopped") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--concurrency", "0"], "concurrency must be from 1"),
+        (["--poll-interval", "0"], "poll_interval must be"),
+        (["--drain-timeout", "-1"], "drain_timeout must be"),
+        (["--loop", "trio"], "--loop must be one of"),
+        (["--log-level", "loud"], "--log-level must be one of"),
+        (["tasks.py:jobs"], "did you mean 'tasks:jobs'"),
+        (["tasks"], "'tasks' names no attribute"),
+    ],
+)
+def test_reload_does_not_wait_when_no_change_of_code_can_help(app, words, said):
+    ran = app.run("worker", "tasks:jobs", "--reload", *words)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "watching" not in ran.stderr
+
+
+def test_files_whose_time_cannot_be_seen_are_passed_over(tmp_path):
+    from sync_kit.cli.reload import _python_files
+
+    (tmp_path / "good.py").touch()
+    (tmp_path / "round.py").symlink_to("round.py")
+    (tmp_path / "nowhere.py").symlink_to("not-there.py")
+    assert [path.name for path, _ in _python_files(tmp_path)] == ["good.py"]
+
+
+def test_the_check_is_1_when_redis_refuses(app, own_server):
+    server = own_server("--user", "app", "on", ">hush-hush", "~*", "+@all", "-eval", "-evalsha")
+    ran = app.run("worker", "tasks:jobs", "--check", REDIS_URL=f"redis://app:hush-hush@127.0.0.1:{server.port}/0")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "refused" in ran.stderr
+    assert "hush" not in ran.stderr
 
 
 def test_files_of_virtual_environments_and_hidden_folders_are_not_watched(tmp_path):
