@@ -60,7 +60,7 @@ class Grid:
         aligned = [(" " * GAP).join(shape).format(*line).rstrip() for line in lines]
         return "\n".join([*aligned, self.note] if self.note else aligned)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # noqa: ARG002
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """For a terminal, as wide as it is now."""
         columns = [column for column in self._columns() if column.is_of_use]
         gone = []

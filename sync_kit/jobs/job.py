@@ -71,7 +71,7 @@ class Job(Reporting):
         scheduled_at: when it is due, while it is delayed; of a job from a schedule, its slot.
         started_at: when its last run began.
         completed_at: when it was completed, failed for good or was cancelled.
-        error: type and message of the last error, or None; that its record cannot be read, if so: then there is no data.
+        error: type and message of the last error, or None; or why its record cannot be read (then it has no data).
         priority: those of higher priority run first.
         tag: a word of the sender's, to find it by.
         key: its unique key, if it has one.

@@ -27,25 +27,33 @@ local deaf, sweep, skip, adopts = ARGV[13] == '1', ARGV[14] == '1', tonumber(ARG
 keep[cancelled] = keep[done]
 local ended = {[done] = 0, [failed] = 0, [cancelled] = 0}
 local hint, leased, first = false, nil, nil
-local is_awaited = redis.call('EXISTS', waiters) == 1
+local stored, remarks = 0, nil
 
 local function kind_of(id)
   return string.match(redis.call('HGET', body, id) or '', '^[^\n]*')
+end
+
+-- Whether anybody waits for a job, or any job has said something of itself: seldom, so it is asked for all at once.
+local function has_remarks()
+  if remarks == nil then remarks = redis.call('EXISTS', waiters, progress, log) > 0 end
+  return remarks
 end
 
 local function forget(id)
   add('HDEL', body, id)
   add('HDEL', state, id)
   add('HDEL', errors, id)
-  add('HDEL', progress, id)
-  add('HDEL', log, id)
+  if has_remarks() then
+    add('HDEL', progress, id)
+    add('HDEL', log, id)
+  end
 end
 
 local function finish(place, id, job)
   job.finished, job.cancels = now, false
   ended[place] = ended[place] + 1
   if release(id, job, unique, state, ready, delayed, held) then hint = true end
-  if is_awaited then call_waiters(id, waiters) end
+  if has_remarks() then call_waiters(id, waiters) end
   if keep[place][2] > 0 then
     add('ZADD', place, now, id)
   else
@@ -74,6 +82,7 @@ local outcomes = {
     if delay > 0 then
       add('HSET', results, id, text)
       add('ZADD', expiries, now + delay, id)
+      stored = stored + 1
     end
     finish(done, id, job)
   end,
@@ -258,7 +267,7 @@ end
 
 local function maintain(lost)
   if sweep then expire(lost) end
-  local most = 2 * ended[done] + (sweep and 5 * MOST or 0)
+  local most = 2 * stored + (sweep and 5 * MOST or 0)
   if most > 0 then drop_results(most) end
   for place, count in pairs(ended) do
     local most = 2 * count + (sweep and MOST or 0)
