@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sync_kit.jobs.reporting import Progress
     from sync_kit.queue import Claim, Outcome
     from sync_kit.queue.notes import Notes
-    from sync_kit.queue.run import Host
+    from sync_kit.queue.run import Around, Host
 
 log = logging.getLogger("sync_kit")
 
@@ -39,17 +40,19 @@ class JobRun(Run):
         self.task_name = jobs.title(claim.kind) if self._task is None else self._task.name
         self._data: Any = None
         self._host: Host | None = None
+        self._has_said = False
 
     def __repr__(self) -> str:
         return f"<job {self.claim.id} of task {self.task_name!r}, run {self.claim.generation}>"
 
     def context(self) -> Context:
         """See `Run.context`: it knows the job, and what its sender's context said."""
-        context = super().context()
+        context = copy_context()
         context.run(running_job.set, self)
-        for variable in self._jobs.carried:
-            if (value := self.header.headers.get(variable.name)) is not None:
-                context.run(variable.set, value)
+        if self.header.headers:
+            for variable in self._jobs.carried:
+                if (value := self.header.headers.get(variable.name)) is not None:
+                    context.run(variable.set, value)
         return context
 
     async def outcome(self, host: Host) -> Outcome | None:
@@ -64,10 +67,10 @@ class JobRun(Run):
             self._data = plain(self._payload, secret=self.header.secret or task.schema.has_secrets)
             return await self.failed(error, final=isinstance(error, InvalidPayloadError))
         arguments = (self._data, self.job()) if task.wants_job else (self._data,)
-        around = [partial(middleware, self.job()) for middleware in reversed(self._jobs.middlewares)]
-        ended = await self.perform(task.handler, arguments, host, is_async=task.is_async, around=around)
+        ended = await self.perform(task.handler, arguments, host, is_async=task.is_async, around=self._around())
         self._host = None
-        await host.notes.flush((self.claim.id, self.claim.generation))
+        if self._has_said:
+            await host.notes.flush((self.claim.id, self.claim.generation))
         if ended is None:
             return await self._done()
         return self.ended("back") if isinstance(ended, Stopped) else await self.failed(ended)
@@ -97,6 +100,10 @@ class JobRun(Run):
         await self._task.policy.tell("on_success", self.job)
         return outcome
 
+    def _around(self) -> Around:
+        middlewares = self._jobs.middlewares
+        return [partial(each, self.job()) for each in reversed(middlewares)] if middlewares else ()
+
     def job(self) -> Job:
         """The job that runs, as handlers are given it."""
         return running(self.claim, self.task_name, self.header, self._data, self, self.result)
@@ -112,4 +119,5 @@ class JobRun(Run):
     def _notes(self) -> Notes:
         if self._host is None:
             raise not_running(self.claim.id)
+        self._has_said = True
         return self._host.notes

@@ -128,14 +128,9 @@ class Run(ABC):
 
         The functions `around` it are called with what is inside of them, the outermost last.
         """
-        call: Call = partial(handler, *arguments) if is_async else partial(self._on_thread, handler, arguments, host)
-        for outer in around:
-            call = partial(outer, call)
         try:
             with self._scope:
-                if is_async or around:
-                    self._limit()
-                self.result = await call()
+                self.result = await self._call_within(handler, arguments, host, is_async, around)
         except asyncio.CancelledError as error:
             if host.ends():
                 return Stopped()
@@ -147,6 +142,18 @@ class Run(ABC):
             return error if self.reason in (None, "timeout") else self._upset(error)
         ended_well = self._ran and self.reason != "timeout"
         return self._verdict() if self._scope.cancelled_caught and not ended_well else None
+
+    async def _call_within(
+        self, handler: Callable[..., Any], arguments: tuple[Any, ...], host: Host, is_async: bool, around: Around
+    ) -> Any:
+        if is_async or around:
+            self._limit()
+        if is_async and not around:  # as most are
+            return await handler(*arguments)
+        call: Call = partial(handler, *arguments) if is_async else partial(self._on_thread, handler, arguments, host)
+        for outer in around:
+            call = partial(outer, call)
+        return await call()
 
     def _limit(self) -> None:
         """From now on, it may take as long as its timeout."""
