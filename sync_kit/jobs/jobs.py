@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from contextvars import ContextVar
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from sync_kit.errors import ConfigurationError, UnknownTaskError
 from sync_kit.jobs.blocking import BlockingJobs
 from sync_kit.jobs.job import Counts, Job, JobList, Status, seen
 from sync_kit.jobs.options import TIMEOUT, Options, read_key, read_on_duplicate, read_result_ttl, read_timeout
 from sync_kit.jobs.policy import Moment, read_policy
+from sync_kit.jobs.registering import TASK_OPTIONS, ErrorTypes, Register, TaskOptions, origin, takes, title_of
 from sync_kit.jobs.results import wait_for_result
 from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.schedules.declare import Scheduling
 from sync_kit.jobs.schedules.keeper import Keeper
 from sync_kit.jobs.task import Task
-from sync_kit.jobs.versions import Versions, read_kind, refuse_versioned
+from sync_kit.jobs.versions import Versions, read_kind
 from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.engine import BATCH
 from sync_kit.queue.process import run_worker
@@ -46,42 +46,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Fields = TypeVar("Fields", bound="BaseModel | DataclassInstance")
 
-ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
-TASK_OPTIONS = (
-    *("schema", "name", "retries", "timeout", "backoff", "retry_for", "give_up_on"),
-    *("on_success", "on_retry", "on_failure", "key", "on_duplicate", "result_ttl", "version", "upgrade"),
-)
 STATUSES = ("waiting", "delayed", "active", "completed", "failed", "cancelled", "parked")
 PARK_TTL = 7 * 86400.0
 MOST_LOOKED = 1000
-
-
-class TaskOptions(TypedDict, total=False):
-    """The options of `Jobs.task`, beside the schema."""
-
-    name: str | None
-    retries: int
-    timeout: Seconds | None
-    backoff: Backoff | None
-    retry_for: ErrorTypes | None
-    give_up_on: ErrorTypes | None
-    on_success: Callable[[Job], Any] | None
-    on_retry: Callable[[Job, BaseException], Any] | None
-    on_failure: Callable[[Job, BaseException], Any] | None
-    key: Key | None
-    on_duplicate: OnDuplicate
-    result_ttl: Seconds | None
-    version: int
-    upgrade: Mapping[int, Callable[[Any], Any]] | None
-
-
-class Register(Protocol):
-    """Makes a task of a handler; what the handler takes is what is sent."""
-
-    @overload
-    def __call__(self, handler: Callable[[T], Any], /) -> Task[[T], T]: ...
-    @overload
-    def __call__(self, handler: Callable[[T, Job], Any], /) -> Task[[T], T]: ...
 
 
 class Jobs(Scheduling, Source):
@@ -230,7 +197,7 @@ class Jobs(Scheduling, Source):
         )
 
         def register(handler: Callable[..., Any]) -> Task[Any, Any]:
-            title = _title(name, handler)
+            title = title_of(name, handler)
             self._refuse_other(title, handler)
             versions = Versions(title, version, upgrade)
             checked: Schema[Any] = Schema(f"task {title!r}", schema, self.max_payload)
@@ -257,7 +224,7 @@ class Jobs(Scheduling, Source):
         Raises:
             ConfigurationError: it is not an `async def` of two parameters.
         """
-        if not is_async(function) or not _takes(function, 2):
+        if not is_async(function) or not takes(function, 2):
             raise ConfigurationError(
                 f"a middleware is an async def with a job and call_next, which {function!r} is not"
             )
@@ -446,32 +413,7 @@ class Jobs(Scheduling, Source):
 
     def _refuse_other(self, name: str, handler: Callable[..., Any]) -> None:
         known = self.tasks.get(name)
-        if known is not None and _origin(known.handler) != _origin(handler):
+        if known is not None and origin(known.handler) != origin(handler):
             raise ConfigurationError(
-                f"task {name!r} of {self.name!r} is {'.'.join(_origin(known.handler))} already: "
-                "give one of them a name="
+                f"task {name!r} of {self.name!r} is {'.'.join(origin(known.handler))} already: give one of them a name="
             )
-
-
-def _origin(handler: Callable[..., Any]) -> tuple[str, str]:
-    return handler.__module__, handler.__qualname__
-
-
-def _title(name: str | None, handler: Callable[..., Any]) -> str:
-    """The name of a task: one line. Raises `ConfigurationError`."""
-    given = getattr(handler, "__name__", None) if name is None else name
-    if given is None:
-        raise ConfigurationError(f"{handler!r} has no name of its own: give it a name=")
-    title = name_sent("the name of a task", given)
-    if title.splitlines() != [title]:
-        raise ConfigurationError(f"the name of a task must be one line, not {title!r}")
-    refuse_versioned(title)
-    return title
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    return True

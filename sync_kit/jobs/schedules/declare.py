@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar, Unpack
 
     from sync_kit.jobs.job import Job
-    from sync_kit.jobs.jobs import Jobs, TaskOptions
+    from sync_kit.jobs.jobs import Jobs
+    from sync_kit.jobs.registering import TaskOptions
     from sync_kit.jobs.schedules.plan import Draft, Missed
     from sync_kit.options import Seconds
 
