@@ -101,9 +101,8 @@ class Schema(Generic[T]):
     def _written(self, payload: T) -> bytes:
         """JSON that a worker can read: an accepted job must not fail for how it was written (NaN, for example)."""
         try:
-            data = b"" if self.has_secrets else self._adapter.dump_json(payload, by_alias=True)
-            self.has_secrets = self.has_secrets or MASK.encode() in data
-            if self.has_secrets:
+            data = None if self.has_secrets else self._plainly(payload)
+            if data is None:
                 return self._written_secrets(payload)
             self._adapter.validate_json(data)
         except ValidationError as error:
@@ -111,6 +110,17 @@ class Schema(Generic[T]):
         except ValueError as error:
             raise InvalidPayloadError(self._where, [], f"it cannot be written as JSON, {error}") from None
         return data
+
+    def _plainly(self, payload: T) -> bytes | None:
+        """What pydantic makes of it; None if it holds secrets, which are masked then, or refused by older versions."""
+        try:
+            data = self._adapter.dump_json(payload, by_alias=True)
+        except ValueError as error:
+            if "Secret" not in str(error):
+                raise
+            data = MASK.encode()
+        self.has_secrets = MASK.encode() in data
+        return None if self.has_secrets else data
 
     def _written_secrets(self, payload: T) -> bytes:
         """The same with what is in the secrets, for pydantic would mask it."""
