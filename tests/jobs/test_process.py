@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
 
-from tests.jobs.conftest import Note, status, until
+from sync_kit import Job
+from tests.jobs.conftest import Note, until
 
 pytestmark = pytest.mark.anyio
+
+BEGAN: set[str] = set()
 
 
 @pytest.fixture
@@ -19,7 +23,8 @@ def sleeper(jobs):
     """A task that sleeps for as many seconds as its number says."""
 
     @jobs.task(schema=Note, timeout=None)
-    async def sleep(note: Note) -> None:
+    async def sleep(note: Note, job: Job) -> None:
+        BEGAN.add(job.id)
         await anyio.sleep(note.number)
 
     return sleep
@@ -46,8 +51,12 @@ async def process(jobs, job):
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            await status(jobs, job, "active")
+            await until(partial(_has_begun, job))  # what is only claimed when the signal comes is handed back
             yield ended
+
+
+async def _has_begun(job):
+    return job in BEGAN
 
 
 async def test_the_first_signal_lets_what_runs_end(jobs, sleeper):
