@@ -11,6 +11,11 @@ local function withdraw(id, places, parked, kinds, body)
   return true
 end
 
+-- Drops what is known of a job.
+local function drop(id, hashes)
+  for _, known in ipairs(hashes) do redis.call('HDEL', known, id) end
+end
+
 -- Tells those who wait for the end of a job that it has come, in the inboxes of their processes.
 local function call_waiters(id, waiters)
   for inbox in string.gmatch(redis.call('HGET', waiters, id) or '', '%S+') do

@@ -11,7 +11,7 @@ local ready, suspects, delayed, held, body, state, errors, progress, log, unique
 local function forget(id)
   release(id, read(redis.call('HGET', state, id)), unique, state, ready, delayed, held)
   call_waiters(id, waiters)
-  for _, known in ipairs({body, state, errors, progress, log}) do redis.call('HDEL', known, id) end
+  drop(id, {body, state, errors, progress, log})
 end
 
 local purged = 0

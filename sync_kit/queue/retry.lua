@@ -3,7 +3,6 @@
 -- ARGV: until_ms skip; id ...
 -- returns: ok, until_ms (now, if it was 0), number of jobs, next skip, 1 if there are more
 -- uses: record
--- uses: unique
 --
 -- A job whose unique key another one has by now stays where it is. There are `skip` such ones among the oldest.
 

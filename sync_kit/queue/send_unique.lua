@@ -30,7 +30,7 @@ local function trim(most)
   if excess <= 0 then return end
   for _, id in ipairs(redis.call('ZRANGE', cancelled, 0, math.min(excess, most) - 1)) do
     redis.call('ZREM', cancelled, id)
-    for _, known in ipairs({body, state, errors, progress, log}) do redis.call('HDEL', known, id) end
+    drop(id, {body, state, errors, progress, log})
   end
 end
 
