@@ -118,8 +118,11 @@ class Schema(Generic[T]):
         except ValueError as error:
             if "Secret" not in str(error):
                 raise
-            data = MASK.encode()
-        self.has_secrets = MASK.encode() in data
+            self.has_secrets = True
+            return None
+        if MASK.encode() in data:  # a secret, or a text that looks like one
+            plainly = to_json(_revealed(self._adapter.dump_python(payload, by_alias=True)))
+            self.has_secrets = json.loads(plainly) != json.loads(data)
         return None if self.has_secrets else data
 
     def _written_secrets(self, payload: T) -> bytes:

@@ -138,7 +138,9 @@ async def test_a_text_that_looks_like_a_mask_is_a_text(jobs):
     receipt = await take.send("**********")
     async with jobs.worker():
         await status(jobs, receipt.id, "completed")
+        stored = await anyio.to_thread.run_sync(jobs.kit.thread_driver.run, jobs.desk.look_flow([receipt.id]))
     assert got == ["**********"]
+    assert b"secret" not in stored[0].body
 
 
 async def test_a_queue_masks_the_secrets_of_its_dead_letters(kit):
