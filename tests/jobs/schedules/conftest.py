@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync_kit import Jobs
+from sync_kit.jobs.schedules.keeper import Keeper
 from tests.jobs.conftest import until
 
 
@@ -43,11 +44,41 @@ def shelf(client, namespace):
     return Shelf(client, namespace)
 
 
+class Counted:
+    """Waits until a method of the keepers of this process has been carried out some more times."""
+
+    def __init__(self, monkeypatch: Any, name: str) -> None:
+        self._count = 0
+        method = getattr(Keeper, name)
+
+        async def counted(keeper: Any, *args: Any) -> Any:
+            made = await method(keeper, *args)
+            self._count += 1
+            return made
+
+        monkeypatch.setattr(Keeper, name, counted)
+
+    async def __call__(self, times: int) -> None:
+        wanted = self._count + times
+
+        async def reached() -> bool:
+            return self._count >= wanted
+
+        await until(reached)
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """`await looked(2)`: keepers have looked twice more."""
+    return Counted(monkeypatch, "_look")
+
+
 @pytest.fixture
 def often(monkeypatch):
-    """Workers say every 0.1 s that they are there, and keepers settle as often."""
+    """Workers say every 0.1 s that they are there, and keepers settle as often; `await often(4)`: four times more."""
     monkeypatch.setattr("sync_kit.queue.line.ATTEND", 0.1)
     monkeypatch.setattr("sync_kit.jobs.schedules.keeper.SETTLE", 0.1)
+    return Counted(monkeypatch, "_settle")
 
 
 async def schedule(jobs: Jobs, name: str) -> Any:

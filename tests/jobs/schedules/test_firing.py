@@ -61,13 +61,13 @@ async def test_the_payload_and_the_options_arrive(jobs):
     assert (job.max_retries, job.timeout, job.priority, job.tag) == (3, 7, 5, "blue")
 
 
-async def test_a_worker_that_is_idle_hears_of_a_new_schedule_at_once(jobs):
+async def test_a_worker_that_is_idle_hears_of_a_new_schedule_at_once(jobs, looked):
     @jobs.task(schema=Note)
     async def write(note: Note) -> None: ...
 
     async with jobs.worker(poll_interval=60):
+        await looked(1)
         await until(jobs.workers)
-        await anyio.sleep(0.2)
         with anyio.fail_after(5):
             await write.using(interval=0.5, name="digest").send(text="a")
             await fired(jobs, "digest", 2)

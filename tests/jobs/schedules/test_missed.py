@@ -94,11 +94,11 @@ def gate(jobs):
     return Gate
 
 
-async def test_runs_of_one_schedule_do_not_overlap(jobs, gate):
+async def test_runs_of_one_schedule_do_not_overlap(jobs, gate, looked):
     await gate.task.using(interval=0.1, name="digest").send(text="a")
     async with jobs.worker():
         await fired(jobs, "digest")
-        await anyio.sleep(0.5)
+        await looked(2)
         found = await jobs.schedules.get("digest")
         assert (found.runs, gate.inside) == (1, 1)
         gate.opened.set()
@@ -121,13 +121,13 @@ async def _inside(gate, count):
     return gate.inside >= count
 
 
-async def test_a_slot_that_waits_fires_as_soon_as_the_run_has_ended(jobs, gate, monkeypatch):
+async def test_a_slot_that_waits_fires_as_soon_as_the_run_has_ended(jobs, gate, shelf, monkeypatch):
     monkeypatch.setattr("sync_kit.jobs.schedules.keeper.BUSY_SLEEP", 60)
     monkeypatch.setattr("sync_kit.jobs.schedules.keeper.LONGEST_SLEEP", 60)
     await gate.task.using(interval=0.2, name="digest").send(text="a")
     async with jobs.worker():
         await until(lambda: _inside(gate, 1))
-        await anyio.sleep(0.3)
+        await until(lambda: _is_due(shelf, "digest"))
         gate.opened.set()
         with anyio.fail_after(5):
             await fired(jobs, "digest", 3)
@@ -148,7 +148,11 @@ async def test_with_skip_a_slot_that_comes_too_early_is_passed_over(jobs, gate, 
         await fired(jobs, "digest", 2)
 
 
-async def test_a_job_between_two_retries_has_not_ended(jobs, shelf):
+async def _is_due(shelf, name):
+    return shelf.slot(name) < shelf.now()
+
+
+async def test_a_job_between_two_retries_has_not_ended(jobs, shelf, looked):
     @jobs.task(schema=Note, retries=1, backoff=Backoff(base=60, jitter=0))
     async def fail(note: Note) -> None:
         raise ValueError
@@ -157,7 +161,7 @@ async def test_a_job_between_two_retries_has_not_ended(jobs, shelf):
     async with jobs.worker():
         found = await fired(jobs, "digest")
         await status(jobs, found.last_job, "delayed")
-        await anyio.sleep(0.3)
+        await looked(2)
         assert (await jobs.schedules.get("digest")).runs == 1
         await jobs.cancel(found.last_job)
         await fired(jobs, "digest", 2)

@@ -33,7 +33,7 @@ async def test_a_record_of_a_worker_that_cannot_be_read_keeps_nobody_from_declar
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before < 15
 
 
-async def test_a_server_that_is_away_at_the_start_delays_nothing_that_is_declared(own_server, namespace):
+async def test_a_server_that_is_away_at_the_start_delays_nothing_that_is_declared(own_server, namespace, caplog):
     server = own_server()
     server.stop()
     async with SyncKit(server.url, namespace=namespace) as kit:
@@ -43,10 +43,14 @@ async def test_a_server_that_is_away_at_the_start_delays_nothing_that_is_declare
         async def beat() -> None: ...
 
         async with jobs.worker():
-            await anyio.sleep(0.3)
+            await until(lambda: _has_said(caplog, "keeping schedules failed"))
             await anyio.to_thread.run_sync(server.start)
             with anyio.fail_after(15):
                 await fired(jobs, "beat", 1)
+
+
+async def _has_said(caplog, text):
+    return text in caplog.text
 
 
 async def test_a_pause_holds_when_nobody_declares_the_schedule_for_a_while(kit, jobs, often):
@@ -58,7 +62,7 @@ async def test_a_pause_holds_when_nobody_declares_the_schedule_for_a_while(kit, 
         async with jobs.worker():
             await schedule(jobs, "beat")
             await jobs.schedules.pause("beat")
-        await anyio.sleep(1)
+        await often(5)
         assert (await jobs.schedules.get("beat")).paused
         await jobs.schedules.resume("beat")
         await until(lambda: _is_gone(jobs, "beat"))
