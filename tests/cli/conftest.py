@@ -189,7 +189,8 @@ class Terminal:
         self._do("send-keys", key)
 
     def run(self, *words: str) -> None:
-        """Type a `sync-kit` command, and what tells its exit code behind it."""
+        """Type a `sync-kit` command on an empty screen, and what tells its exit code behind it."""
+        self._do("send-keys", "-R")  # at once, as `clear` is not: what is there now would be taken for new
         self.type(f"clear; {sys.executable} -m sync_kit {' '.join(words)}; echo code=$?")
 
     @property
@@ -215,11 +216,15 @@ class Terminal:
 
     def sees(self, words: str) -> str:
         """Wait until something is to be seen."""
+
+        def found() -> str | None:
+            screen = self.screen
+            return screen if words in screen else None
+
         try:
-            wait_for(lambda: words in self.screen, words)
+            return str(wait_for(found, words))
         except AssertionError:
             raise AssertionError(f"{words!r} is not to be seen in:\n{self.screen}") from None
-        return self.screen
 
     def _do(self, *words: str) -> str:
         ran = subprocess.run([*self._tmux, *words], env=self._environment, capture_output=True, text=True, timeout=20)
