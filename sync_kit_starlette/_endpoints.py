@@ -4,75 +4,173 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio.to_thread
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from sync_kit import ConfigurationError
+from sync_kit_starlette._answers import connection_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from starlette.requests import Request
+    from starlette.websockets import WebSocket
 
     Call = Callable[[], Awaitable[Any]]
-    Step = Callable[[Request, Call], Awaitable[Any]]
+    Step = Callable[["Visit"], Awaitable[Any]]
 
-INJECTED = "request"
+Handler = TypeVar("Handler", bound="Callable[..., Any]")
+"""A decorated handler looks as it did; a plain `def` has become one to await."""
+
+CONNECTION, RESPONSE = "sync_kit_connection", "sync_kit_response"
+"""Parameters that FastAPI is asked to fill in where the handler itself has none of their kind."""
 
 
-def around(handler: Callable[..., Any], step: Step) -> Callable[..., Awaitable[Any]]:
-    """An endpoint that runs `step(request, call)`, where `await call()` runs the handler.
+class Visit:
+    """One call of a decorated handler.
 
-    The handler may be `async def` or `def` (then it runs on a thread), a function or a method, with or
-    without a parameter for the request.
+    Attributes:
+        connection: the request, or the WebSocket.
+        call: runs the handler, with the arguments that it was called with.
+        merged: the response whose headers FastAPI adds to the one that it makes; None elsewhere.
     """
-    signature = _resolved(handler)
-    takes_request = any(_is_request(parameter) for parameter in signature.parameters.values())
+
+    __slots__ = ("call", "connection", "merged")
+
+    def __init__(self, connection: Request | WebSocket, call: Call, merged: Response | None = None) -> None:
+        self.connection = connection
+        self.call = call
+        self.merged = merged
+
+
+def around(handler: Any, step: Step, decorator: str) -> Any:
+    """An endpoint that runs `step(visit)`, where `await visit.call()` runs the handler.
+
+    The handler may be `async def` or `def` (then it runs on a thread), a function, a method or any callable, with or
+    without a parameter for the request; or a class with a `dispatch`, such as Starlette's `HTTPEndpoint`.
+
+    Raises:
+        ConfigurationError: it is a generator, or a class of another kind; `decorator` is who says so.
+    """
+    if inspect.isclass(handler):
+        return _around_class(handler, step, decorator)
+    if not callable(handler):
+        raise ConfigurationError(f"{decorator} decorates handlers, not {handler!r}")
+    _refuse_generators(handler, decorator)
+    signature, is_async = _resolved(handler), _is_async(handler)
+    asked = tuple(_missing(signature))
 
     @functools.wraps(handler)
     async def endpoint(*args: Any, **kwargs: Any) -> Any:
-        request = next((value for value in (*args, *kwargs.values()) if isinstance(value, HTTPConnection)), None)
-        if request is None:
-            raise ConfigurationError(f"{handler.__qualname__} is decorated for requests and was called without one")
-        if not takes_request and kwargs.get(INJECTED) is request:
-            del kwargs[INJECTED]
+        connection = next((value for value in (*args, *kwargs.values()) if isinstance(value, HTTPConnection)), None)
+        if connection is None:
+            raise ConfigurationError(f"{name_of(handler)} is decorated for requests and was called without one")
+        merged = next((value for value in kwargs.values() if isinstance(value, Response)), None)
+        for parameter in asked:
+            kwargs.pop(parameter.name, None)
         if not _fits(signature, args, kwargs):
-            args = tuple(value for value in args if value is not request)
-        return await step(typing.cast("Request", request), functools.partial(_call, handler, args, kwargs))
+            args = tuple(value for value in args if value is not connection)
+        call: Any = functools.partial(handler, *args, **kwargs)
+        return await step(Visit(cast("Any", connection), call if is_async else _on_thread(call), merged))
 
-    endpoint.__signature__ = signature if takes_request else _with_request(signature)  # type: ignore[attr-defined]
+    endpoint.__signature__ = _with(signature, asked)  # type: ignore[attr-defined]
     return endpoint
 
 
-async def _call(handler: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if inspect.iscoroutinefunction(handler):
-        return await handler(*args, **kwargs)
-    return await anyio.to_thread.run_sync(functools.partial(handler, *args, **kwargs))
+def _around_class(kind: type, step: Step, decorator: str) -> type:
+    """A subclass whose every visit goes through `step`: Starlette's endpoint classes."""
+    if not callable(getattr(kind, "dispatch", None)):
+        raise ConfigurationError(f"{decorator} decorates endpoint classes of Starlette, and {kind.__name__} is none")
+
+    class Endpoint(kind):  # type: ignore[misc]
+        async def dispatch(self) -> None:
+            connection = connection_of(self.scope, self.receive, self.send)
+            response = await step(Visit(connection, super().dispatch))
+            if isinstance(response, Response):
+                await response(self.scope, self.receive, self.send)
+
+    return cast("type", functools.update_wrapper(Endpoint, kind, updated=()))
+
+
+def _on_thread(call: Callable[[], Any]) -> Call:
+    return functools.partial(anyio.to_thread.run_sync, call)
+
+
+def _is_async(handler: Any) -> bool:
+    return any(map(inspect.iscoroutinefunction, _functions_of(handler)))
+
+
+def _refuse_generators(handler: Any, decorator: str) -> None:
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _functions_of(handler)):
+        raise ConfigurationError(
+            f"{decorator} cannot refuse for {name_of(handler)}, a generator: its response has begun before it runs. "
+            "Take the dependency of the same meaning from sync_kit_starlette.fastapi, or return a StreamingResponse"
+        )
+
+
+def _functions_of(handler: Any) -> Iterator[Any]:
+    """What may be a function beneath partials and objects that can be called."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    yield handler
+    yield vars(type(handler)).get("__call__")
+
+
+def name_of(handler: Any) -> str:
+    """Module and name of a handler: the same in every process."""
+    function = next(_functions_of(handler))
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _resolved(handler: Callable[..., Any]) -> inspect.Signature:
     """The handler's signature with string annotations resolved where they can be: FastAPI reads them from here."""
     signature = inspect.signature(handler)
+    function = inspect.unwrap(handler)
+    function = getattr(function, "__func__", function)
+    names = dict(getattr(function, "__globals__", {}))
+    if (code := getattr(function, "__code__", None)) is not None and function.__closure__:
+        names.update(_closure(code.co_freevars, function.__closure__))
+    parameters = [p.replace(annotation=_read(p.annotation, names)) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=_read(signature.return_annotation, names))
+
+
+def _read(annotation: Any, names: dict[str, Any]) -> Any:
+    """One annotation alone: what another one cannot say must not keep it from being read."""
+    if not isinstance(annotation, str):
+        return annotation
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        hints = typing.get_type_hints(handler, include_extras=True)
-    except (NameError, TypeError):
-        return signature
-    parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
-    return signature.replace(parameters=parameters, return_annotation=hints.get("return", signature.return_annotation))
+        return typing.get_type_hints(holder, names, names, include_extras=True)["it"]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return annotation
 
 
-def _is_request(parameter: inspect.Parameter) -> bool:
-    kind = parameter.annotation
-    return parameter.name == INJECTED or (inspect.isclass(kind) and issubclass(kind, HTTPConnection))
+def _closure(names: tuple[str, ...], cells: Any) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
 
 
-def _with_request(signature: inspect.Signature) -> inspect.Signature:
-    """Ask FastAPI for the request, which the handler itself does not want."""
-    extra = inspect.Parameter(INJECTED, inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+def _missing(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
+    """What FastAPI is asked for because the handler itself does not take it."""
+    kinds = [parameter.annotation for parameter in signature.parameters.values()]
+    for name, wanted in ((CONNECTION, HTTPConnection), (RESPONSE, Response)):
+        if not any(inspect.isclass(kind) and issubclass(kind, wanted) for kind in kinds):
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=wanted)
+
+
+def _with(signature: inspect.Signature, asked: tuple[inspect.Parameter, ...]) -> inspect.Signature:
     parameters = list(signature.parameters.values())
     place = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_KEYWORD), len(parameters))
-    return signature.replace(parameters=[*parameters[:place], extra, *parameters[place:]])
+    return signature.replace(parameters=[*parameters[:place], *asked, *parameters[place:]])
 
 
 def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sync_kit import LockError, LockLostError, Mutex
 from sync_kit.mutex import KeyTemplate
 from sync_kit.options import refuse_unknown
-from sync_kit_starlette._endpoints import around
-from sync_kit_starlette._problems import problem
+from sync_kit_starlette._answers import problem
+from sync_kit_starlette._endpoints import Handler, Visit, around
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from starlette.requests import Request
     from typing_extensions import Never
 
     from sync_kit import SyncKit
@@ -31,7 +30,7 @@ def exclusive(
     name: str = "exclusive",
     kit: SyncKit | None = None,
     **unknown: Never,
-) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
+) -> Callable[[Handler], Handler]:
     """Run a handler for one request at a time, on all processes together: `@exclusive("report:<id>")`.
 
     `<id>` is a path parameter. A busy resource is answered with 409 and `Retry-After`; a lease that is
@@ -53,14 +52,14 @@ def exclusive(
     template = KeyTemplate(resource)
     mutex = Mutex(name, ttl=ttl, wait=wait, kit=kit)
 
-    def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    def decorate(handler: Handler) -> Handler:
         _refuse_unknown_placeholders(template, handler)
 
-        async def step(request: Request, call: Callable[[], Awaitable[Any]]) -> Any:
-            guard = mutex.lock(template.fill(request.path_params))
+        async def step(visit: Visit) -> Any:
+            guard = mutex.lock(template.fill(visit.connection.path_params))
             try:
                 async with guard:
-                    response = await call()
+                    response = await visit.call()
             except (LockError, LockLostError) as error:
                 if isinstance(error, LockError) and error is guard.busy:
                     return problem(409, "Conflict", "Somebody else is doing this right now.", error.expires_in)
@@ -69,7 +68,7 @@ def exclusive(
                 raise  # the handler's own
             return response
 
-        return around(handler, step)
+        return cast("Handler", around(handler, step, "@exclusive"))
 
     return decorate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 
@@ -13,8 +13,8 @@ from sync_kit.options import refuse_unknown
 from sync_kit.ratelimit import TrustedProxies, group_address
 from sync_kit.ratelimit import client_address as address_of
 from sync_kit.ratelimit.headers import header_fields, problem_body
-from sync_kit_starlette._endpoints import around
-from sync_kit_starlette._problems import respond
+from sync_kit_starlette._answers import respond
+from sync_kit_starlette._endpoints import Handler, Visit, around, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -145,7 +145,7 @@ def rate_limited(
     shadow: bool = False,
     kit: SyncKit | None = None,
     **unknown: Never,
-) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
+) -> Callable[[Handler], Handler]:
     """Limit one handler: one budget for each key, whatever the path values. Refusals are answered with 429.
 
     The handler may be async or not, a function or a method, with or without a request parameter; its
@@ -160,21 +160,21 @@ def rate_limited(
     refuse_unknown("rate_limited", unknown, OPTIONS)
     key_of = _key_of(key, trusted_proxies)
 
-    def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-        title = name or f"{handler.__module__}.{handler.__qualname__}"
+    def decorate(handler: Handler) -> Handler:
+        title = name or name_of(handler)
         limiter = RateLimiter(
             title, *rules, limit=limit, window=window, on_error=on_error, replicas=replicas, shadow=shadow, kit=kit
         )
 
-        async def step(request: Request, call: Callable[[], Awaitable[Any]]) -> Any:
-            return await ask(limiter, key_of, request) or await call()
+        async def step(visit: Visit) -> Any:
+            return await ask(limiter, key_of, visit.connection) or await visit.call()
 
-        return around(handler, step)
+        return cast("Handler", around(handler, step, "@rate_limited"))
 
     return decorate
 
 
-async def ask(limiter: RateLimiter, key: KeyOf, request: Request) -> Response | None:
+async def ask(limiter: RateLimiter, key: KeyOf, request: Any) -> Response | None:
     """Spend one unit for `request`; returns the refusal, or None when it may pass."""
     who = key(request)
     if inspect.isawaitable(who):

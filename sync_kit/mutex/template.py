@@ -20,15 +20,24 @@ class KeyTemplate:
 
     Values are encoded, so that a value such as `a:b` cannot pose as two parts.
 
+    Args:
+        text: the name, as in `"report:<id>"`.
+        sources: words that may stand before a dot, as `query` in `<query.page>`; none if not given.
+
+    Attributes:
+        text: as given.
+        names: the placeholders, without their brackets.
+
     Raises:
         ConfigurationError: the text is empty, a bracket is not closed, or a placeholder is not a plain name.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, sources: Collection[str] = ()) -> None:
         self.text = label("a resource", text)
         self.names = tuple(_PLACEHOLDER.findall(text))
         for name in self.names:
-            if not name.isidentifier():
+            source, _, rest = name.partition(".")
+            if not (name.isidentifier() or (source in sources and rest and not rest.isspace())):
                 raise ConfigurationError(
                     f"<{name}> in {text!r} is not a placeholder: write a plain name, as in <id>. There are no "
                     "converters: values come from the call, which has converted them already"
