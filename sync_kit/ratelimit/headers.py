@@ -6,14 +6,18 @@ Sources: `Retry-After` RFC 9110 section 10.2.3, structured fields RFC 9651, prob
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sync_kit.ratelimit.decision import Decision
+    from collections.abc import Sequence
 
-__all__ = ["PROBLEM_TYPE", "header_fields", "problem_body", "retry_after_field"]
+    from sync_kit.ratelimit.decision import Decision
+    from sync_kit.ratelimit.rule import Rule
+
+__all__ = ["PROBLEM_TYPE", "header_fields", "joined_fields", "problem_body", "retry_after_field"]
 
 PROBLEM_TYPE = "application/problem+json"
 """The media type of `problem_body`."""
@@ -34,23 +38,41 @@ def header_fields(decision: Decision, *, legacy: bool = False) -> dict[str, str]
     Args:
         legacy: also `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds from now) of the deciding rule.
     """
-    fields = {}
-    if decision.limited and (after := retry_after_field(decision.retry_after)) is not None:
+    return joined_fields((decision,), legacy=legacy)
+
+
+def joined_fields(decisions: Sequence[Decision], *, legacy: bool = False) -> dict[str, str]:
+    """The `header_fields` of several decisions on one request, in one: an item for each rule of each of them.
+
+    Numbers that have room for one decision only are those of a refusal, else of the one with the least left.
+    """
+    fields: dict[str, str] = {}
+    waits = [decision.retry_after for decision in decisions if decision.limited]
+    if waits and (after := retry_after_field(max(waits))) is not None:
         fields["Retry-After"] = after
-    if decision.decided_by in ("on_error", "exempt"):
+    counted = [decision for decision in decisions if decision.decided_by not in ("on_error", "exempt")]
+    if not counted:
         return fields
-    states = [(_string(state.rule.name), state) for state in decision.states]
-    fields["RateLimit-Policy"] = ", ".join(
-        f"{name};q={_integer(state.rule.capacity)};w={_integer(state.rule.window)}" for name, state in states
-    )
-    fields["RateLimit"] = ", ".join(
-        f"{name};r={_integer(state.remaining)};t={_integer(state.reset_in)}" for name, state in states
-    )
+    policies, left = [], []
+    for decision in counted:
+        for state in decision.states:
+            name, policy = _texts(state.rule)
+            policies.append(policy)
+            left.append(f"{name};r={_integer(state.remaining)};t={_integer(state.reset_in)}")
+    fields["RateLimit-Policy"], fields["RateLimit"] = ", ".join(policies), ", ".join(left)
     if legacy:
-        fields["X-RateLimit-Limit"] = str(decision.limit)
-        fields["X-RateLimit-Remaining"] = str(decision.remaining)
-        fields["X-RateLimit-Reset"] = _integer(decision.reset_in)
+        tightest = min(counted, key=lambda decision: (decision.allowed, decision.remaining))
+        fields["X-RateLimit-Limit"] = str(tightest.limit)
+        fields["X-RateLimit-Remaining"] = str(tightest.remaining)
+        fields["X-RateLimit-Reset"] = _integer(tightest.reset_in)
     return fields
+
+
+@functools.lru_cache(maxsize=1000)
+def _texts(rule: Rule) -> tuple[str, str]:
+    """A rule's name, and its item in `RateLimit-Policy`."""
+    name = _string(rule.name)
+    return name, f"{name};q={_integer(rule.capacity)};w={_integer(rule.window)}"
 
 
 def retry_after_field(seconds: float) -> str | None:

@@ -17,9 +17,9 @@ def ask(request):
 
     def make(app):
         backend: Literal["asyncio", "trio"] = "trio" if request.param == "trio" else "asyncio"
-        client = TestClient(app, backend=backend, backend_options=BACKENDS[request.param])
+        client = TestClient(app, backend=backend, backend_options=BACKENDS[request.param]).__enter__()
         clients.append(client)
-        return client.__enter__()
+        return client
 
     yield make
     for client in clients:

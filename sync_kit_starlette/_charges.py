@@ -1,0 +1,109 @@
+"""What one request has been charged, and what its response says of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sync_kit import RateLimitError, SyncKitError
+from sync_kit.ratelimit.headers import joined_fields, problem_body
+from sync_kit_starlette._answers import respond
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from starlette.datastructures import MutableHeaders
+    from starlette.responses import Response
+    from starlette.types import Message, Send
+
+    from sync_kit import Decision, RateLimiter
+
+log = logging.getLogger("sync_kit")
+
+PLACE = "sync_kit.charges"
+
+
+class Charge(NamedTuple):
+    """One decision on a request, and who made it."""
+
+    limiter: RateLimiter
+    decision: Decision
+
+
+class Charges:
+    """The decisions on one request, in their order. A limiter charges a key once, whoever asks and how often.
+
+    Attributes:
+        announced: whether somebody around will add their header fields when the response starts.
+        legacy: whether with `X-RateLimit-*`.
+    """
+
+    __slots__ = ("announced", "legacy", "made")
+
+    def __init__(self) -> None:
+        self.made: list[Charge] = []
+        self.announced = False
+        self.legacy = False
+
+    async def charge(self, limiter: RateLimiter, key: str | int, cost: int) -> Charge:
+        """Spend `cost` units of `key`, unless this limiter did for this request before."""
+        for charge in self.made:
+            if charge.decision.key == str(key) and _alike(charge.limiter, limiter):
+                return charge
+        charge = Charge(limiter, await limiter.check(key, cost=cost))
+        self.made.append(charge)
+        return charge
+
+    async def give_back(self, charges: list[Charge]) -> None:
+        """Undo what was charged for a request that something else refused. What cannot be undone is logged."""
+        for charge in charges:
+            self.made.remove(charge)
+            try:
+                await charge.limiter.refund(charge.decision)
+            except SyncKitError as error:
+                log.warning("limiter %r: a refused request stays charged: %s", charge.limiter.name, error)
+
+    def fields(self) -> dict[str, str]:
+        """The header fields that tell of all decisions."""
+        return joined_fields([charge.decision for charge in self.made], legacy=self.legacy)
+
+    def write(self, headers: MutableHeaders) -> None:
+        """Put the fields into the headers of a response, unless somebody around does."""
+        if not self.announced:
+            headers.update(self.fields())
+
+    def announcing(self, send: Send) -> Send:
+        """A `send` that adds the fields when the response starts, but for those that are there already."""
+
+        async def announcing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                there = {name.lower() for name, _ in headers}
+                for field, value in self.fields().items():
+                    name = field.lower().encode()
+                    if name not in there:
+                        headers.append((name, value.encode()))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        return announcing
+
+    def refusal(self, refused: Charge) -> tuple[RateLimitError, Response]:
+        """The error of a refused request, and the response that it is answered with if the app has no other."""
+        decision = refused.decision
+        return RateLimitError(decision.limiter, decision), respond(problem_body(decision), self.fields())
+
+
+def charges_of(scope: MutableMapping[str, Any]) -> Charges:
+    """The charges of the request (or WebSocket) with this scope."""
+    charges: Charges | None = scope.get(PLACE)
+    if charges is None:
+        charges = scope[PLACE] = Charges()
+    return charges
+
+
+def _alike(one: RateLimiter, other: RateLimiter) -> bool:
+    """Whether two limiters are the same to a request: they count on one counter, by the same rules."""
+    if one is other:
+        return True
+    return one.name == other.name and one.kit is other.kit and one.rules == other.rules and one.rules is not None

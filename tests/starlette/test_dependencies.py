@@ -1,0 +1,199 @@
+"""Limits, leases and tasks as FastAPI dependencies. Annotations name fixtures here, so they are not postponed."""
+
+from typing import Annotated
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.testclient import WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
+
+from sync_kit import ConfigurationError, Decision, Jobs, RateLimitError
+from sync_kit.jobs import Sender
+from sync_kit.kit import default_kit
+from sync_kit_starlette import RateLimitMiddleware, rate_limited
+from sync_kit_starlette.fastapi import KitDep, RateLimit, Sends, problems
+from tests.starlette.tools import codes
+
+
+class Email(BaseModel):
+    to: str
+
+
+def app_with(*dependencies, **options) -> FastAPI:
+    api = FastAPI(**options)
+
+    @api.get("/a", dependencies=[Depends(one) for one in dependencies])
+    async def a() -> str:
+        return "a"
+
+    @api.get("/b", dependencies=[Depends(one) for one in dependencies])
+    async def b() -> str:
+        return "b"
+
+    return api
+
+
+def test_each_handler_has_a_budget_of_its_own(ask, kit):
+    client = ask(app_with(RateLimit("2/minute", kit=kit)))
+    assert codes(client, "/a", "/a", "/a", "/b") == [200, 200, 429, 200]
+
+
+def test_with_a_name_they_share_one(ask, kit):
+    client = ask(app_with(RateLimit("2/minute", name="both", kit=kit)))
+    assert codes(client, "/a", "/b", "/a", "/b") == [200, 200, 429, 429]
+
+
+def test_a_refusal_is_a_problem_like_any_other(ask, kit):
+    client = ask(app_with(RateLimit("1/minute", kit=kit)))
+    admitted, refused = client.get("/a"), client.get("/a")
+    assert admitted.headers["ratelimit"].startswith('"1/minute";r=0;t=')
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert 57 <= int(refused.headers["retry-after"]) <= 63
+    assert refused.headers.get_list("ratelimit-policy") == ['"1/minute";q=1;w=60']
+    assert refused.json()["violated-policies"] == ["1/minute"]
+
+
+def test_on_router_and_app_and_included_with_prefixes(ask, kit):
+    api = FastAPI(dependencies=[Depends(RateLimit("5/minute", name="app", kit=kit))])
+    router = APIRouter(prefix="/r", dependencies=[Depends(RateLimit("3/minute", name="router", kit=kit))])
+
+    @router.get("/{item_id}", dependencies=[Depends(RateLimit("2/minute", key="<item_id>", kit=kit))])
+    async def item(item_id: int) -> int:
+        return item_id
+
+    @api.get("/free")
+    async def free() -> str:
+        return "x"
+
+    outer = APIRouter(prefix="/v1")
+    outer.include_router(router)
+    api.include_router(outer)
+    client = ask(api)
+    assert codes(client, "/v1/r/1", "/v1/r/1", "/v1/r/1", "/v1/r/2") == [200, 200, 429, 429]
+    assert codes(client, "/free", "/free") == [200, 429]
+
+
+def test_the_decision_is_given_to_who_asks_for_it(ask, kit):
+    api = FastAPI()
+
+    @api.get("/")
+    async def page(decision: Annotated[Decision, Depends(RateLimit("5/minute", kit=kit))]) -> int:
+        return decision.remaining
+
+    assert [ask(api).get("/").json() for _ in range(2)] == [4, 3]
+
+
+def test_the_same_limit_as_dependency_and_decorator_is_charged_once(ask, kit):
+    api = FastAPI(dependencies=[Depends(RateLimit("2/minute", kit=kit))])
+
+    @api.get("/", dependencies=[Depends(RateLimit("2/minute", kit=kit))])
+    @rate_limited("2/minute", kit=kit)
+    async def page() -> str:
+        return "x"
+
+    assert codes(ask(api), "/", "/", "/") == [200, 200, 429]
+
+
+def test_the_apps_own_handler_answers(ask, kit):
+    api = app_with(RateLimit("1/minute", kit=kit))
+
+    @api.exception_handler(RateLimitError)
+    async def ours(request: Request, error: RateLimitError) -> JSONResponse:
+        return JSONResponse({"key": error.key}, 420)
+
+    client = ask(api)
+    assert codes(client, "/a", "/a", "/a") == [200, 420, 420]
+    assert client.get("/a").json() == {"key": "testclient"}
+
+
+def test_websockets_are_limited_before_their_handler_runs(ask, kit):
+    api, ran = FastAPI(), []
+
+    @api.websocket("/ws")
+    async def socket(websocket: WebSocket, _: Annotated[Decision, Depends(RateLimit("1/minute", kit=kit))]) -> None:
+        ran.append(1)
+        await websocket.accept()
+        await websocket.close()
+
+    client = ask(api)
+    with client.websocket_connect("/ws"):
+        pass
+    with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/ws"):
+        pass
+    assert refused.value.status_code == 429
+
+    async def without_extension(scope, receive, send):
+        await api({**scope, "extensions": {}}, receive, send)
+
+    with pytest.raises(WebSocketDisconnect) as closed, ask(without_extension).websocket_connect("/ws"):
+        pass
+    assert closed.value.code == 1008
+    assert ran == [1]
+
+
+def test_a_handlers_own_response_carries_the_fields_where_the_middleware_is_around(ask, kit):
+    api = FastAPI()
+    api.add_middleware(RateLimitMiddleware, "9/minute", kit=kit)
+
+    @api.get("/", dependencies=[Depends(RateLimit("5/minute", kit=kit))])
+    async def page() -> JSONResponse:
+        return JSONResponse({})
+
+    assert ask(api).get("/").headers.get_list("ratelimit-policy") == ['"9/minute";q=9;w=60, "5/minute";q=5;w=60']
+
+
+def test_the_kit_is_a_dependency_that_tests_may_replace(ask, kit):
+    api = FastAPI()
+
+    @api.get("/")
+    async def page(given: KitDep) -> str:
+        return given.namespace
+
+    api.dependency_overrides[default_kit] = lambda: kit
+    assert ask(api).get("/").json() == kit.namespace
+
+
+def test_a_task_is_a_dependency_with_its_options(ask, kit):
+    jobs = Jobs("mail", kit=kit)
+
+    @jobs.task(schema=Email)
+    async def send_email(email: Email) -> None: ...
+
+    sends = Sends(send_email, tag="welcome")
+    api = FastAPI()
+
+    @api.post("/")
+    async def post(mailer: Annotated[Sender[..., Email], Depends(sends)]) -> str:
+        return (await mailer.send(to="a@example.com")).id
+
+    job = jobs.blocking.get(ask(api).post("/").json())
+    assert job is not None
+    assert (job.data, job.tag) == (Email(to="a@example.com"), "welcome")
+    with pytest.raises(ConfigurationError, match="tagg"):
+        Sends(send_email, tagg="x")
+
+
+def test_refusals_are_documented_on_request(ask, kit):
+    api = FastAPI()
+
+    @api.get("/", dependencies=[Depends(RateLimit("5/minute", kit=kit))], responses=problems(429, 409))
+    async def page() -> str:
+        return "x"
+
+    responses = ask(api).get("/openapi.json").json()["paths"]["/"]["get"]["responses"]
+    assert set(responses) == {"200", "409", "429"}
+    assert "application/problem+json" in responses["429"]["content"]
+    assert "Retry-After" in responses["429"]["headers"]
+    with pytest.raises(ConfigurationError, match="problems takes"):
+        problems(418)
+
+
+def test_wrong_options_are_refused_where_they_are_written(kit):
+    with pytest.raises(ConfigurationError, match="did you mean 'limit'"):
+        RateLimit(limits=5, kit=kit)  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="needs limit="):
+        RateLimit(kit=kit)
