@@ -220,6 +220,7 @@ class RateLimiter:
         kit, bound = self._kit or default_kit(), self._bound
         if bound is None or bound.kit is not kit:
             bound = self._bound = Checks(self._settings, kit)
+            bound.shared.made(self.name)
         return bound
 
     def or_raise(self, decision: Decision) -> Decision:

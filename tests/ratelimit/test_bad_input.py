@@ -166,3 +166,17 @@ def test_huge_numbers_are_refused_in_few_words(options):
     with pytest.raises(ConfigurationError) as raised:
         RateLimiter("api", **options)
     assert len(str(raised.value)) < 250
+
+
+def test_a_limiter_that_is_made_for_every_request_is_warned_of_once(kit, caplog):
+    for _ in range(250):
+        RateLimiter("api", "1000/minute", kit=kit).blocking.check("u")
+    (record,) = caplog.records
+    assert "limiter 'api' was made 100 times: make it once" in record.message
+
+
+def test_a_limiter_for_every_user_is_warned_of(kit, caplog):
+    for user in range(1001):
+        RateLimiter(f"user-{user}", "5/minute", kit=kit).blocking.peek("u")
+    (record,) = caplog.records
+    assert "give the user as the key" in record.message
