@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_kit.errors import ConfigurationError, LockError, LockLostError, SyncKitError
+from sync_kit.errors import ConfigurationError, LockError, LockLostError, SyncKitError, Unavailable
 from sync_kit.mutex.grant import Grant, ask_flow, release_flow, wait_flow
 from sync_kit.mutex.inbox import seat_here, seat_in_thread
 from sync_kit.mutex.lease import BlockingLease, Lease, give_back, lost_at_the_end, not_released
@@ -16,6 +17,7 @@ from sync_kit.mutex.nesting import enter, leave, refuse_nested
 from sync_kit.mutex.renewal import renewal_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 log = logging.getLogger("sync_kit")
@@ -79,15 +81,19 @@ class _Guard:
         self._used = False
         self.busy: LockError | None = None
         self.loss: LockLostError | None = None
+        self.away: Unavailable | None = None
 
     def _use(self) -> None:
         """One grant is one token: whoever came in with it a second time would share the lease with the first."""
+        self._refuse_again()
+        refuse_nested(self._grant)
+        self._used = True
+
+    def _refuse_again(self) -> None:
         if self._used:
             raise ConfigurationError(
                 f"lock({self._grant.resource!r}) is for one `with` block: call lock(...) again for the next one"
             )
-        refuse_nested(self._grant)
-        self._used = True
 
     def _refused(self, busy: LockError) -> LockError:
         self.busy = busy
@@ -103,14 +109,21 @@ class _Guard:
 
 
 class Guard(_Guard):
-    """`async with mutex.lock(...)`: holds the lease, and cancels the block when it is lost."""
+    """`async with mutex.lock(...)`: holds the lease, and cancels the block when it is lost.
+
+    Attributes:
+        busy, away, loss: the `LockError`, `Unavailable` or `LockLostError` that it raised itself; None if it did not.
+    """
+
+    _heir: Callable[[], _Rest | None] = staticmethod(lambda: None)
 
     async def __aenter__(self) -> Lease:
         self._use()
-        lease = await take(self._grant, self._wait, renew=True)
-        if isinstance(lease, LockError):
-            raise self._refused(lease)
-        self._lease = lease
+        try:
+            self._lease = lease = await self._take()
+        except Unavailable as error:
+            self.away = error
+            raise
         enter(self._grant)
         self._scope = scope = anyio.CancelScope()
         scope.__enter__()
@@ -129,12 +142,43 @@ class Guard(_Guard):
             ours = self._scope.__exit__(kind, error, trace)  # true only for the cancellation of a loss
         except BaseException as rest:  # a group, without that cancellation; or the wrong task leaves the block
             ours, left = False, rest
+        heir = self._heir()
+        if heir is not None and left is None and not self._lease.lost:
+            heir.inherit()
+            return
         lost = await self._release()
         leave()
         if lost and (left is None or ours or isinstance(left, Exception)):
             raise self._lost() from (left if isinstance(left, Exception) else None)
         if left is not None and left is not error:
             raise left
+
+    def hand_over(self) -> Guard:
+        """Let the lease outlive this block: returns a guard for the rest of the work, to be entered after it.
+
+        A block that ends with an error or a loss hands nothing over. The lease is renewed meanwhile; when the new
+        guard is thrown away unused, it expires.
+        """
+        rest = _Rest(self._grant, self._lease)
+        self._heir = weakref.ref(rest)
+        return rest
+
+    async def end(self) -> None:
+        """Release before the block ends, which nothing cancels from then on. A loss is raised when it ends."""
+        await self._release()
+
+    def require(self) -> None:
+        """Raise `LockLostError` if the lease is known to be over and was not released. Asks nobody."""
+        if not self._over() and self._grant.expires_in == 0.0:
+            self._grant.lose("it expired")
+        if self._lease.lost:
+            raise self._grant.loss()
+
+    async def _take(self) -> Lease:
+        lease = await take(self._grant, self._wait, renew=True)
+        if isinstance(lease, LockError):
+            raise self._refused(lease)
+        return lease
 
     async def _release(self) -> bool:
         if self._over():
@@ -144,6 +188,40 @@ class Guard(_Guard):
             return lost_at_the_end(self._lease, await self._lease.release())
         except SyncKitError as error:
             return not not_released(self._lease, left, error)
+
+
+class _Rest(Guard):
+    """What follows a block that handed its lease over."""
+
+    _thrown_away: weakref.finalize[..., _Rest] | None = None
+
+    def __init__(self, grant: Grant, lease: Lease) -> None:
+        super().__init__(grant, 0.0)
+        self._lease = lease
+
+    def inherit(self) -> None:
+        """The lease is this guard's now: if nobody enters it, nobody renews it."""
+        self._thrown_away = weakref.finalize(self, self._lease._end)
+        self._thrown_away.atexit = False
+
+    def _use(self) -> None:
+        self._refuse_again()
+        self._used = True
+        if self._thrown_away is not None:
+            self._thrown_away.detach()
+
+    async def _take(self) -> Lease:
+        if self._thrown_away is None and not self._lease.lost:
+            raise ConfigurationError(
+                f"the lease on {self._grant} is not handed over: its block has not ended yet, or by an error"
+            )
+        try:
+            self.require()
+        except LockLostError as loss:
+            self._lease._end()
+            self.loss = loss
+            raise
+        return self._lease
 
 
 class BlockingGuard(_Guard):

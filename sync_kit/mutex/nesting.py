@@ -18,7 +18,8 @@ _inside: ContextVar[tuple[Grant, ...]] = ContextVar("sync_kit_guarded_blocks", d
 def enter(grant: Grant) -> None:
     """Note that this task is in the block of `grant`."""
     grant.task = current_task()
-    _inside.set((*_inside.get(), grant))
+    if grant not in (inside := _inside.get()):  # it is there when another block of this task handed it over
+        _inside.set((*inside, grant))
 
 
 def leave() -> None:
