@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
@@ -38,7 +39,7 @@ def respond(body: Mapping[str, Any], headers: Mapping[str, str]) -> JSONResponse
     return JSONResponse(body, body["status"], headers, media_type=PROBLEM_TYPE)
 
 
-async def answer(connection: HTTPConnection, error: SyncKitError, default: Response) -> Response:
+async def answer(connection: HTTPConnection, error: SyncKitError | HTTPException, default: Response) -> Response:
     """What the app's own exception handler for `error` says, or the `default`."""
     handler = handler_of(connection, error)
     if handler is None:
@@ -48,7 +49,7 @@ async def answer(connection: HTTPConnection, error: SyncKitError, default: Respo
     return cast("Response", await run_in_threadpool(handler, connection, error))
 
 
-async def refuse(connection: HTTPConnection, error: SyncKitError, default: Response) -> Response | None:
+async def refuse(connection: HTTPConnection, error: SyncKitError | HTTPException, default: Response) -> Response | None:
     """The `answer` to a request; the handshake of a WebSocket is answered here, or closed, and None returned."""
     if not isinstance(connection, WebSocket):
         return await answer(connection, error, default)
@@ -61,12 +62,16 @@ async def refuse(connection: HTTPConnection, error: SyncKitError, default: Respo
     return None
 
 
-def handler_of(connection: HTTPConnection, error: SyncKitError) -> Callable[..., Any] | None:
+def handler_of(connection: HTTPConnection, error: SyncKitError | HTTPException) -> Callable[..., Any] | None:
     """The handler that the innermost app around has for `error`; None if it has none of its own for it.
 
     A middleware stands outside of what Starlette handles exceptions in, so it asks the app itself. Handlers for
-    every `Exception` are not meant: they answer for bugs.
+    every `Exception` are not meant: they answer for bugs. An `HTTPException` is a status that the app may have a
+    handler for.
     """
+    if isinstance(error, HTTPException):
+        statuses: Mapping[int, Any] = connection.scope.get("starlette.exception_handlers", ({}, {}))[1]
+        return statuses.get(error.status_code)
     tables, app = connection.scope.get("starlette.exception_handlers"), connection.scope.get("app")
     handlers: Mapping[Any, Any] = tables[0] if tables else getattr(app, "exception_handlers", None) or {}
     kinds = (kind for kind in type(error).__mro__ if kind is not Exception)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio.to_thread
 from starlette.datastructures import MutableHeaders
+from starlette.endpoints import HTTPEndpoint
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from sync_kit import ConfigurationError
+from sync_kit._io.aio import to_the_end
 from sync_kit_starlette._answers import connection_of
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import Message, Send
-    from starlette.websockets import WebSocket
 
     Call = Callable[[], Awaitable[Any]]
     Step = Callable[["Visit"], Awaitable[Any]]
@@ -32,6 +34,9 @@ Handler = TypeVar("Handler", bound="Callable[..., Any]")
 CONNECTION, RESPONSE = "sync_kit_connection", "sync_kit_response"
 """Parameters that FastAPI is asked to fill in where the handler itself has none of their kind."""
 
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "query")
+"""The handlers that an `HTTPEndpoint` may have."""
+
 
 class Visit:
     """One call of a decorated handler.
@@ -41,14 +46,25 @@ class Visit:
         call: runs the handler, with the arguments that it was called with.
         headers: what is put here is added to the response that is made of what the handler returns; None where the
             handler makes it itself.
+        began: whether a `dispatch` has begun to respond: it sends its response itself.
     """
 
-    __slots__ = ("call", "connection", "headers")
+    __slots__ = ("began", "call", "connection", "headers")
 
     def __init__(self, connection: Request | WebSocket, call: Call, headers: MutableHeaders | None = None) -> None:
         self.connection = connection
         self.call = call
         self.headers = headers
+        self.began = False
+
+    def noting(self, send: Send) -> Send:
+        """A `send` that notes when the response begins."""
+
+        async def noting(message: Message) -> None:
+            self.began = self.began or message["type"] == "http.response.start"
+            await send(message)
+
+        return noting
 
 
 def around(handler: Any, step: Step, decorator: str) -> Any:
@@ -65,7 +81,7 @@ def around(handler: Any, step: Step, decorator: str) -> Any:
     if not callable(handler):
         raise ConfigurationError(f"{decorator} decorates handlers, not {handler!r}")
     _refuse_generators(handler, decorator)
-    signature, is_async = _resolved(handler), _is_async(handler)
+    signature, is_async = signature_of(handler), _is_async(handler)
     asked = tuple(_missing(signature))
 
     @functools.wraps(handler)
@@ -92,15 +108,18 @@ def _around_class(kind: type, step: Step, decorator: str) -> type:
         raise ConfigurationError(f"{decorator} decorates endpoint classes of Starlette, and {kind.__name__} is none")
 
     class Endpoint(kind):  # type: ignore[misc]
-        send: Send
-
         async def dispatch(self) -> None:
-            send = self.send
-            connection, headers = connection_of(self.scope, self.receive, send), MutableHeaders()
-            self.send = _adding(headers, send)
-            response = await step(Visit(connection, super().dispatch, headers))
+            it: Any = self
+            send = it.send
+            connection, headers = connection_of(it.scope, it.receive, send), MutableHeaders()
+            visit = Visit(connection, super().dispatch, headers)
+            if isinstance(connection, WebSocket):  # it knows from then on how far the endpoint's own has come
+                it.receive, it.send = connection.receive, connection.send
+            else:
+                it.send = visit.noting(_adding(headers, send))
+            response = await step(visit)
             if isinstance(response, Response):
-                await response(self.scope, self.receive, send)
+                await response(it.scope, it.receive, send)
 
     return cast("type", functools.update_wrapper(Endpoint, kind, updated=()))
 
@@ -116,8 +135,28 @@ def _adding(more: MutableHeaders, send: Send) -> Send:
     return adding
 
 
+def around_methods(kind: type[HTTPEndpoint], step: Step, decorator: str) -> type[HTTPEndpoint]:
+    """A subclass whose handlers go through `step`, each like a function: what they return is seen before it is sent."""
+    found = {name: handler for name in METHODS if callable(handler := getattr(kind, name, None))}
+    own = {name: around(handler, step, decorator) for name, handler in found.items()}
+    return cast("type[HTTPEndpoint]", functools.update_wrapper(type(kind.__name__, (kind,), own), kind, updated=()))
+
+
+def has_methods(handler: Any) -> bool:
+    """Whether `around_methods` can be used: an `HTTPEndpoint` that leaves it to Starlette to find the handler."""
+    return inspect.isclass(handler) and getattr(handler, "dispatch", None) is HTTPEndpoint.dispatch
+
+
 def _on_thread(call: Callable[[], Any]) -> Call:
-    return functools.partial(anyio.to_thread.run_sync, call)
+    """Runs a plain `def` on a thread, and waits until it has ended: also when asyncio's own `Task.cancel` comes."""
+
+    async def run() -> Any:
+        result, cancelled = await to_the_end(functools.partial(anyio.to_thread.run_sync, call))
+        if cancelled is not None:
+            raise cancelled
+        return result
+
+    return run
 
 
 def _is_async(handler: Any) -> bool:
@@ -147,7 +186,7 @@ def name_of(handler: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _resolved(handler: Callable[..., Any]) -> inspect.Signature:
+def signature_of(handler: Callable[..., Any]) -> inspect.Signature:
     """The handler's signature with string annotations resolved where they can be: FastAPI reads them from here."""
     signature = inspect.signature(handler)
     function = inspect.unwrap(handler)

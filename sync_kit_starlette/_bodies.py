@@ -1,0 +1,138 @@
+"""Responses that hold a lease until their last byte."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.to_thread
+from starlette.concurrency import iterate_in_threadpool
+
+from sync_kit import LockLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+
+    from starlette.responses import Response
+    from starlette.types import Message, Receive, Scope, Send
+
+    from sync_kit.mutex.guard import Guard
+
+    Lost = Callable[[LockLostError], Awaitable[Response | None]]
+
+POLL = 0.01
+SLOT = "_sync_kit_delivery"
+LAST: dict[str, Callable[[Message], bool]] = {
+    "http.response.body": lambda message: not message.get("more_body", False),
+    "http.response.zerocopysend": lambda message: not message.get("more_body", False),
+    "http.response.pathsend": lambda _: True,
+}
+"""Whether a message of this type is the last one of a response."""
+LAST_OF_TRAILERS: dict[str, Callable[[Message], bool]] = {
+    "http.response.trailers": lambda message: not message.get("more_trailers", False),
+}
+
+
+def held(response: Response, guard: Guard, lost: Lost) -> Response:
+    """The same response, sent inside `guard`, which ends with the last byte: before tasks in the background run.
+
+    It is an object of its own, because a handler may return one response to many requests, but shares all that the
+    original has, in both directions. `lost` makes the answer for a lease that is lost before the response begins.
+    """
+    kind: Any = _held(cast("Any", type(response)))
+    twin = kind.__new__(kind)
+    twin.__dict__ = response.__dict__
+    twin._sync_kit_delivery = Delivery(response, guard, lost)
+    return cast("Response", twin)
+
+
+@functools.lru_cache(maxsize=256)
+def _held(kind: type) -> Any:
+    async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._sync_kit_delivery(scope, receive, send)
+
+    def missing(self: Any, name: str) -> Any:  # a slot of the original
+        if name == SLOT:
+            raise AttributeError(name)
+        return getattr(self._sync_kit_delivery.response, name)
+
+    own = {"__slots__": (SLOT,), "__call__": call, "__getattr__": missing, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), own)
+
+
+class Delivery:
+    """How one response is sent."""
+
+    def __init__(self, response: Response, guard: Guard, lost: Lost) -> None:
+        self.response = response
+        self._guard = guard
+        self._lost = lost
+        self._began = False
+        self._last = LAST
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI call of the response."""
+        try:
+            async with self._guard:
+                await self._deliver(scope, receive, send)
+        except LockLostError as loss:
+            if loss is not self._guard.loss or self._began:
+                raise  # to the server, which cuts the connection: the body is not to be taken for a whole one
+            refusal = await self._lost(loss)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+
+    async def _deliver(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = getattr(self.response, "body_iterator", None)
+        if body is None:
+            await self.response(scope, receive, functools.partial(self._send, send))
+            return
+        source = _on_threads(body)
+
+        async def sending(message: Message) -> None:
+            try:
+                await self._send(send, message)
+            except BaseException:
+                await _close(body, source)  # in the task that iterates: its cancel scopes belong there
+                raise
+
+        try:
+            await self.response(scope, receive, sending)
+        finally:
+            await _close(body, source)
+
+    async def _send(self, send: Send, message: Message) -> None:
+        self._guard.require()
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._began = True
+            self._last = LAST_OF_TRAILERS if message.get("trailers") else LAST
+        await send(message)
+        if kind in self._last and self._last[kind](message):
+            await self._guard.end()
+
+
+def _on_threads(body: Any) -> Generator[Any, Any, Any] | None:
+    """The plain generator that Starlette runs on threads, which it does not close."""
+    frame = getattr(body, "ag_frame", None)
+    if frame is None or frame.f_code is not iterate_in_threadpool.__code__:
+        return None
+    source = frame.f_locals.get("iterator")
+    return source if inspect.isgenerator(source) else None
+
+
+async def _close(body: Any, source: Generator[Any, Any, Any] | None) -> None:
+    """End a body that is not iterated any more: its generator has run all of its clean-up then."""
+    with anyio.CancelScope(shield=True):
+        if isinstance(body, AsyncGenerator) and not getattr(body, "ag_running", False):
+            await body.aclose()
+        if source is None:
+            return
+        # after a Task.cancel of asyncio it may still run, and it tells nobody when it stops
+        while (state := inspect.getgeneratorstate(source)) == inspect.GEN_RUNNING:  # noqa: ASYNC110
+            await anyio.sleep(POLL)
+        if state != inspect.GEN_CLOSED:
+            await anyio.to_thread.run_sync(source.close)
