@@ -3,6 +3,7 @@
 Annotations are not postponed here: FastAPI reads those of objects that are called.
 """
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Response
@@ -10,17 +11,30 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from typing_extensions import Unpack
 
-from sync_kit import ConfigurationError, Decision, RateLimiter, SyncKit, Task
+from sync_kit import (
+    ConfigurationError,
+    Decision,
+    LockError,
+    LockLostError,
+    RateLimiter,
+    SyncKit,
+    Task,
+    Unavailable,
+)
 from sync_kit.jobs import Sender
 from sync_kit.kit import default_kit
+from sync_kit.mutex import Lease
+from sync_kit.options import refuse_unknown
 from sync_kit.ratelimit import Rule
 from sync_kit.ratelimit.headers import PROBLEM_TYPE
 from sync_kit_starlette._answers import refuse
 from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._endpoints import name_of
 from sync_kit_starlette._limit import Limit, LimitOptions
+from sync_kit_starlette._values import MissingValue
+from sync_kit_starlette.mutex import OPTIONS, Section, is_own
 
-__all__ = ["KitDep", "RateLimit", "Sends", "problems"]
+__all__ = ["Exclusive", "KitDep", "RateLimit", "Sends", "problems"]
 
 KitDep = Annotated[SyncKit, Depends(default_kit)]
 """The default kit, as a parameter: `async def handler(kit: KitDep)`. Tests override `default_kit`."""
@@ -69,6 +83,38 @@ class RateLimit:
         if limit is None:
             limit = self._limits[name] = Limit("RateLimit", self._rules, self._options, name=name)
         return limit
+
+
+class Exclusive:
+    """A lease as a dependency: `Annotated[Lease, Depends(Exclusive("report:<id>"))]`; takes what `exclusive` takes.
+
+    It is held from before the handler runs until the response has been sent, streamed bodies and background tasks
+    included (FastAPI before 0.118: until the handler has returned). A busy resource is answered as by `@exclusive`,
+    and no handler runs; when the lease is lost the handler is cancelled and answered with 503, or the connection is cut
+    if the response has begun.
+
+    Returns:
+        The `Lease`, for its `fence`.
+
+    Raises:
+        ConfigurationError: an argument is wrong; at the first request, when the route has no such path parameter.
+    """
+
+    def __init__(self, resource: str, **options: Any) -> None:
+        refuse_unknown("Exclusive", {name: options[name] for name in options if name not in OPTIONS}, OPTIONS)
+        self._section = Section(resource, **options)
+
+    async def __call__(self, connection: HTTPConnection) -> AsyncIterator[Lease]:
+        """Hold the lease. FastAPI calls it."""
+        guard = None
+        try:
+            guard = await self._section.guard(connection)
+            async with guard as lease:
+                yield lease
+        except (MissingValue, LockError, LockLostError, Unavailable) as error:
+            if not is_own(error, guard):
+                raise
+            raise end(connection, await self._section.refusal(connection, error)) from error
 
 
 class Sends:

@@ -1,21 +1,24 @@
 """Limits, leases and tasks as FastAPI dependencies. Annotations name fixtures here, so they are not postponed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
+import anyio
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from sync_kit import ConfigurationError, Decision, Jobs, RateLimitError
+from sync_kit import ConfigurationError, Decision, Jobs, Mutex, RateLimitError, SyncKit
 from sync_kit.jobs import Sender
 from sync_kit.kit import default_kit
+from sync_kit.mutex import Lease
 from sync_kit_starlette import RateLimitMiddleware, rate_limited
-from sync_kit_starlette.fastapi import KitDep, RateLimit, Sends, problems
-from tests.starlette.tools import codes
+from sync_kit_starlette.fastapi import Exclusive, KitDep, RateLimit, Sends, problems
+from tests.starlette.tools import codes, until
 
 
 class Email(BaseModel):
@@ -144,6 +147,62 @@ def test_a_handlers_own_response_carries_the_fields_where_the_middleware_is_arou
         return JSONResponse({})
 
     assert ask(api).get("/").headers.get_list("ratelimit-policy") == ['"9/minute";q=9;w=60, "5/minute";q=5;w=60']
+
+
+def leased(kit, **options) -> FastAPI:
+    api = FastAPI()
+    held = Exclusive("report:<item_id>", kit=kit, **options)
+
+    @api.get("/{item_id}")
+    async def report(
+        item_id: int, lease: Annotated[Lease, Depends(held)], takes: float = 0, chunks: int = 0
+    ) -> StreamingResponse:
+        await anyio.sleep(takes)
+
+        async def body():
+            for _ in range(chunks):
+                yield "x"
+                await anyio.sleep(0.05)
+            yield str(lease.fence)
+
+        return StreamingResponse(body())
+
+    return api
+
+
+def test_a_lease_is_given_and_held_until_the_last_byte(ask, kit):
+    client = ask(leased(kit))
+    mutex = Mutex("exclusive", kit=kit)
+    fences = [int(client.get("/7").text) for _ in range(2)]
+    assert fences[0] < fences[1]
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(client.get, "/7?chunks=20")
+        until(lambda: mutex.blocking.holder("report:7") is not None)
+        busy = client.get("/7")
+        assert client.get("/8").status_code == 200
+        assert (busy.status_code, busy.headers["content-type"]) == (409, "application/problem+json")
+        assert busy.headers["retry-after"]
+        assert answer.result(20).text.startswith("x" * 20)
+    assert mutex.blocking.holder("report:7") is None
+
+
+def test_a_lease_that_is_lost_is_answered_with_503(ask, kit):
+    client = ask(leased(kit, ttl=0.3))
+    mutex = Mutex("exclusive", kit=kit)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(client.get, "/7?takes=20")
+        until(lambda: mutex.blocking.break_lock("report:7"))
+        assert answer.result(20).status_code == 503
+
+
+def test_on_conflict_and_wrong_options_of_a_lease(ask, kit):
+    client = ask(leased(kit, on_conflict="skip"))
+    with Mutex("exclusive", kit=kit).blocking.lock("report:7"):
+        assert client.get("/7").status_code == 204
+    with pytest.raises(ConfigurationError, match="did you mean 'on_conflict'"):
+        Exclusive("x", on_conflct="skip")
+    client = ask(leased(SyncKit("redis://127.0.0.1:1")))
+    assert client.get("/7").status_code == 503
 
 
 def test_the_kit_is_a_dependency_that_tests_may_replace(ask, kit):

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
+
 
 def codes(client, *paths: str, **options) -> list[int]:
     """The status codes of some GETs, one after the other."""
     return [client.get(path, **options).status_code for path in paths]
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait for a condition, with a deadline; returns what it answered."""
+    ends = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < ends, "waited in vain"
+        time.sleep(0.01)
+    return answer
