@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sync_kit import RateLimitError, SyncKitError
-from sync_kit.ratelimit.headers import joined_fields, problem_body
+from sync_kit.ratelimit.headers import FIELDS, joined_fields, problem_body
 from sync_kit_starlette._answers import respond
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sync_kit")
 
 PLACE = "sync_kit.charges"
+_NAMES = {name: name.lower().encode() for name in FIELDS}
 
 
 class Charge(NamedTuple):
@@ -78,9 +79,9 @@ class Charges:
         async def announcing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                there = {name.lower() for name, _ in headers}
+                there = [name for name, _ in headers]
                 for field, value in self.fields().items():
-                    name = field.lower().encode()
+                    name = _NAMES[field]
                     if name not in there:
                         headers.append((name, value.encode()))
                 message = {**message, "headers": headers}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Literal
 
     from sync_kit.ratelimit.rule import Rule
@@ -86,6 +87,14 @@ class Decision:
         reply = self.__dict__["_reply"]
         parts = zip(rules.all, reply[3::3], reply[4::3], reply[5::3], strict=True)
         return tuple(RuleState(rule, left, reset / 1000, _wait(retry)) for rule, left, retry, reset in parts)
+
+    def left(self) -> Iterator[tuple[Rule, int, int]]:
+        """Each rule with the units that are left and the milliseconds until its reset: `states` for the hot path."""
+        rules: Rules | None = self.__dict__.get("_rules")
+        if rules is None:
+            return iter(())
+        reply = self.__dict__["_reply"]
+        return zip(rules.all, reply[3::3], reply[5::3], strict=True)
 
     @property
     def receipt(self) -> Receipt | None:

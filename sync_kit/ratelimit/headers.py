@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from sync_kit.ratelimit.decision import Decision
     from sync_kit.ratelimit.rule import Rule
 
-__all__ = ["PROBLEM_TYPE", "header_fields", "joined_fields", "problem_body", "retry_after_field"]
+__all__ = ["FIELDS", "PROBLEM_TYPE", "header_fields", "joined_fields", "problem_body", "retry_after_field"]
 
 PROBLEM_TYPE = "application/problem+json"
 """The media type of `problem_body`."""
 
+FIELDS = (
+    *("Retry-After", "RateLimit-Policy", "RateLimit"),
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+)
+"""Every field that there may be."""
+
 _TYPES = "https://iana.org/assignments/http-problem-types#"
 _MOST = 999_999_999_999_999
 """The biggest integer of a structured field."""
+_UNCOUNTED = ("on_error", "exempt")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -47,18 +54,18 @@ def joined_fields(decisions: Sequence[Decision], *, legacy: bool = False) -> dic
     Numbers that have room for one decision only are those of a refusal, else of the one with the least left.
     """
     fields: dict[str, str] = {}
-    waits = [decision.retry_after for decision in decisions if decision.limited]
+    waits = [decision.retry_after for decision in decisions if not decision.allowed]
     if waits and (after := retry_after_field(max(waits))) is not None:
         fields["Retry-After"] = after
-    counted = [decision for decision in decisions if decision.decided_by not in ("on_error", "exempt")]
+    counted = [decision for decision in decisions if decision.decided_by not in _UNCOUNTED]
     if not counted:
         return fields
     policies, left = [], []
     for decision in counted:
-        for state in decision.states:
-            name, policy = _texts(state.rule)
+        for rule, remaining, reset in decision.left():
+            name, policy = _texts(rule)
             policies.append(policy)
-            left.append(f"{name};r={_integer(state.remaining)};t={_integer(state.reset_in)}")
+            left.append(f"{name};r={min(remaining, _MOST)};t={min(-(-reset // 1000), _MOST)}")
     fields["RateLimit-Policy"], fields["RateLimit"] = ", ".join(policies), ", ".join(left)
     if legacy:
         tightest = min(counted, key=lambda decision: (decision.allowed, decision.remaining))
