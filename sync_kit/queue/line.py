@@ -34,7 +34,11 @@ MOST_EARLY = 100
 
 
 class Line:
-    """One queue of a worker: its courier, its leases, and its record in Redis."""
+    """One queue of a worker: its courier, its leases, and its record in Redis.
+
+    Attributes:
+        attended: when that record was last written, or when this was made (monotonic seconds).
+    """
 
     def __init__(self, worker: Worker, source: Source, poll_interval: float, threads: anyio.CapacityLimiter) -> None:
         self.source = source
@@ -43,6 +47,7 @@ class Line:
         self.notes = Notes(source, source.kit.home().loop)
         self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends, self.notes)
         self.companion = source.companion(worker.id)
+        self.attended = time.monotonic()
         self._worker = worker
         self._began = time.time()
         self._early: deque[tuple[str, int]] = deque(maxlen=MOST_EARLY)
@@ -82,6 +87,7 @@ class Line:
         while True:
             try:
                 kinds = await self.source.kit.driver.run(self._attendance(self._record()))
+                self.attended = time.monotonic()
                 known = sorted(set(kinds) & set(self.source.kinds))
                 if known:
                     log.info("queue %r has parked jobs that this worker can run: %s", self.source.name, known)

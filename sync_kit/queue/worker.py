@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -96,6 +97,15 @@ class Worker:
         """Whether none of its threads is stuck: in a plain function that runs for more than ten of its timeouts."""
         return not self.stuck
 
+    @property
+    def silent(self) -> float:
+        """Seconds since it last told Redis that it is there, which it does every ten; of several queues, the most."""
+        return max(time.monotonic() - line.attended for line in self._lines)
+
+    def quiet(self) -> None:
+        """Take no more from now on, while its block goes on; what runs may end. Call on its event loop."""
+        self._pool.close()
+
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ConfigurationError("this worker is running already: make another one")
@@ -126,7 +136,7 @@ class Worker:
             for scope in (*self._scopes, self._tasks.cancel_scope):
                 scope.cancel()
             self._entered = False
-            ended = await _leave(self._tasks, kind, error, trace)
+            ended = await leave(self._tasks, kind, error, trace)
         log.info("worker of %s stopped", self._names())
         if cancelled or again:
             raise cancelled or again  # type: ignore[misc]
@@ -262,7 +272,7 @@ def _by_source(name: str, given: object, sources: Sequence[Source]) -> dict[Sour
     return {source: whole(name, number, least=1, most=10_000) for source, number in given.items()}
 
 
-async def _leave(
+async def leave(
     tasks: anyio.abc.TaskGroup,
     kind: type[BaseException] | None,
     error: BaseException | None,

@@ -231,6 +231,25 @@ async def _active(jobs: Jobs, count: int) -> bool:
     return (await jobs.counts()).active == count
 
 
+async def test_a_quiet_worker_takes_no_more_and_lets_what_runs_end(jobs):
+    begun, go = anyio.Event(), anyio.Event()
+
+    @jobs.task(schema=Note)
+    async def write(note: Note) -> None:
+        begun.set()
+        await go.wait()
+
+    running = await write.send(text="a")
+    async with jobs.worker() as worker:
+        await begun.wait()
+        worker.quiet()
+        late = await write.send(text="b")
+        go.set()
+        await status(jobs, running.id, "completed")
+        assert worker.silent < 10
+    assert (await jobs.get(late.id)).status == "waiting"
+
+
 async def test_a_shutdown_costs_neither_an_attempt_nor_a_crash(jobs):
     @jobs.task(schema=Note)
     async def write(note: Note) -> None:
