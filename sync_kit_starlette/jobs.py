@@ -2,64 +2,253 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import inspect
+import logging
+import os
+import sys
+import weakref
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sync_kit.options import refuse_unknown
+import anyio
+
+from sync_kit import ConfigurationError, Worker
+from sync_kit._io.loops import current_task
+from sync_kit.options import refuse_unknown, shown
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
+from sync_kit_starlette._beside import Beside
+from sync_kit_starlette._sigterm import heard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from typing_extensions import Never
+    from typing_extensions import Never, Self
 
-    from sync_kit import Jobs
     from sync_kit.options import Seconds
+    from sync_kit.queue.source import Source
 
     Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
+log = logging.getLogger("sync_kit")
+
+SWITCH = "SYNC_KIT_WORKER"
+"""The environment variable that switches workers off (or on)."""
+WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+STATES = ("off", "running", "never started", "stopped", "draining", "quiet", "starting", "stuck", "silent", "crashed")
+"""What a worker may be, from good to bad."""
+REMEDY = (
+    "let the server send lifespan (no `--lifespan off`), give job_worker to the app that is served and not to one that "
+    "is mounted below it, and enter test clients by `with`; or switch the worker off: enabled=False, SYNC_KIT_WORKER=0"
+)
+OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "lifespan", "enabled", "quiet_on_sigterm")
+CLOSING = 5.0
+
 
 def job_worker(
-    jobs: Jobs,
-    *,
+    jobs: Source,
+    *more: Source,
     concurrency: int = 2,
     poll_interval: Seconds = POLL_INTERVAL,
     drain_timeout: Seconds = DRAIN_TIMEOUT,
     lifespan: Lifespan | None = None,
+    enabled: bool | None = None,
+    quiet_on_sigterm: bool = False,
     **unknown: Never,
-) -> Lifespan:
-    """A lifespan that runs a worker beside the app: `Starlette(lifespan=job_worker(jobs, concurrency=10))`.
+) -> JobWorker:
+    """A worker beside the app: `Starlette(lifespan=job_worker(jobs))`, or `async with job_worker(jobs):` in a lifespan.
 
-    On shutdown the worker drains (see `Jobs.worker`), then the clients of its kit are closed. No signal
-    handler is touched.
+    At the start it says in one line what it runs. On shutdown it drains (see `Worker`), then the clients of its kits
+    are closed. When it crashes, by an internal error, that is logged, `/ready` of `health_routes` says so, and it is
+    started again after five seconds, later after a minute; the app goes on.
 
     Args:
-        jobs: whose jobs to run.
-        concurrency: jobs that run at the same time.
+        jobs, more: whose jobs to run: `Jobs` and `Queue.processing(...)`.
+        concurrency: jobs that run at the same time, of all queues together.
         poll_interval: seconds that it waits for a wake-up at most.
         drain_timeout: seconds that running jobs have to end; keep it below your server's grace period.
         lifespan: a lifespan of your own; the worker runs inside it, and its state is passed on.
+        enabled: whether it runs at all; if not given, the environment decides: `SYNC_KIT_WORKER=0` switches it off.
+        quiet_on_sigterm: it takes no more from SIGTERM on, not only when the server ends the lifespan, which many do
+            when the last response is sent. Who handled the signal before still does. Otherwise no signal handler is
+            touched.
 
     Raises:
-        ConfigurationError: an argument is wrong.
+        ConfigurationError: an argument is wrong, or `SYNC_KIT_WORKER` says neither yes nor no.
     """
-    refuse_unknown("job_worker", unknown, ("concurrency", "poll_interval", "drain_timeout", "lifespan"))
-    make = partial(jobs.worker, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout)
-    make()  # wrong arguments are refused here, not when the app starts
+    refuse_unknown("job_worker", unknown, OPTIONS)
+    make = partial(
+        Worker, jobs, *more, concurrency=concurrency, poll_interval=poll_interval, drain_timeout=drain_timeout
+    )
+    return JobWorker((jobs, *more), make, lifespan, enabled, quiet_on_sigterm)
+
+
+class JobWorker:
+    """What `job_worker` makes: a lifespan when called with the app, and a context manager for a lifespan of your own.
+
+    It may be used again and again, and on several event loops at a time.
+
+    Attributes:
+        enabled: whether it was switched on when it was made.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        make: Callable[[], Worker],
+        lifespan: Lifespan | None,
+        enabled: bool | None,
+        quiet_on_sigterm: bool,
+    ) -> None:
+        self._concurrency = make().concurrency  # wrong arguments are refused here, not when the app starts
+        self.enabled, self._why = _switch(enabled)
+        self.sources = sources
+        self._make = make
+        self._lifespan = _checked(lifespan)
+        self._quiet_on_sigterm = quiet_on_sigterm
+        self._lives: list[Beside] = []
+        self._contexts: dict[Any, AbstractAsyncContextManager[Any]] = {}
+        self._was_entered = False
+        _made.add(self)
+
+    def __repr__(self) -> str:
+        return f"<JobWorker of {self.name}, {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """Its queues."""
+        return " and ".join(f"queue {source.name!r}" for source in self.sources)
+
+    @property
+    def state(self) -> str:
+        """What it does in this process; on several event loops, what is worst.
+
+        "off" (switched off), "running", "never started", "stopped", "draining", "quiet" (takes no more), "starting",
+        "stuck" (in a plain function that runs for more than ten of its timeouts), "silent" (no sign of life in Redis
+        for 30 s), or "crashed" (it is about to be started again).
+        """
+        if not self.enabled:
+            return "off"
+        if not self._lives:
+            return "stopped" if self._was_entered else "never started"
+        return max((life.state for life in self._lives), key=STATES.index)
+
+    def quiet(self) -> None:
+        """Take no more until the lifespan ends; what runs may end. From any thread, also in a signal handler."""
+        for life in list(self._lives):
+            life.quiet()
+
+    def __call__(self, app: Any) -> AbstractAsyncContextManager[Any]:
+        """The lifespan of an app; answers the state of your own one."""
+        return self._around(None if self._lifespan is None else self._lifespan(app))
+
+    async def __aenter__(self) -> Self:
+        if self._lifespan is not None:
+            raise ConfigurationError("lifespan= is for an app that is given this worker: leave it out of `async with`")
+        task = current_task()
+        if task in self._contexts:
+            raise ConfigurationError(f"the worker of {self.name} is running already: make another one")
+        context = self._around(None)
+        await context.__aenter__()
+        self._contexts[task] = context
+        return self
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        return await self._contexts.pop(current_task()).__aexit__(*error)
 
     @asynccontextmanager
-    async def with_worker(app: Any) -> AsyncIterator[Any]:
+    async def _around(self, lifespan: AbstractAsyncContextManager[Any] | None) -> AsyncIterator[Any]:
+        self._was_entered = True
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            state = None if lifespan is None else await stack.enter_async_context(lifespan)
+            if self.enabled:
+                await stack.enter_async_context(self._living())
+            _announce(self._line())
+            yield state
+
+    @asynccontextmanager
+    async def _living(self) -> AsyncIterator[None]:
+        life = Beside(self._make, self.name)
         try:
-            async with (lifespan or _no_lifespan)(app) as state, make():
-                yield state
+            async with life:
+                self._lives.append(life)
+                if not self._quiet_on_sigterm:
+                    yield
+                else:
+                    with heard(life.quiet):
+                        yield
         finally:
-            await jobs.kit.aclose()
+            if life in self._lives:
+                self._lives.remove(life)
 
-    return with_worker
+    async def _close(self) -> None:
+        """Close what the kits have open on this event loop."""
+        for kit in {id(source.kit): source.kit for source in self.sources}.values():
+            with anyio.move_on_after(CLOSING, shield=True):
+                await kit.aclose()
+
+    def _line(self) -> str:
+        if not self.enabled:
+            return f"worker of {self.name} is switched off by {self._why}: jobs that are sent here wait for another one"
+        places = sorted({f"{source.kit.label} (namespace {source.kit.namespace!r})" for source in self.sources})
+        return f"worker of {self.name} on {', '.join(places)}, concurrency {self._concurrency}, process {os.getpid()}"
 
 
-@asynccontextmanager
-async def _no_lifespan(_: Any) -> AsyncIterator[None]:
-    yield None
+_made: weakref.WeakSet[JobWorker] = weakref.WeakSet()
+_was_checked = False  # by warn_if_never_started
+
+
+def workers_here() -> list[JobWorker]:
+    """The workers of this process that run or should run: all that were made, without those that have ended well."""
+    return [worker for worker in list(_made) if worker.state != "stopped"]
+
+
+def never_started() -> str | None:
+    """What is wrong if a worker of this process was made, is switched on, and its lifespan never came; else None."""
+    names = sorted(worker.name for worker in list(_made) if worker.state == "never started")
+    if not names:
+        return None
+    return f"the worker of {', '.join(names)} never started, as no lifespan came to it: {REMEDY}"
+
+
+def warn_if_never_started() -> None:
+    """Log what `never_started` says, at the first call in this process only: for the first request that comes."""
+    global _was_checked
+    if _was_checked:
+        return
+    _was_checked = True
+    if (trouble := never_started()) is not None:
+        log.warning(trouble)
+
+
+def _switch(enabled: bool | None) -> tuple[bool, str]:
+    """Whether a worker is switched on, and what says so."""
+    if enabled is not None:
+        if not isinstance(enabled, bool):
+            raise ConfigurationError(f"enabled must be True, False or None, not {shown(enabled)}")
+        return enabled, f"enabled={enabled}"
+    said = os.environ.get(SWITCH, "")
+    if said and said.strip().lower() not in WORDS:
+        raise ConfigurationError(f"{SWITCH} must be one of {', '.join(WORDS)}, not {shown(said)}")
+    return WORDS.get(said.strip().lower(), True), f"{SWITCH}={said}"
+
+
+def _checked(lifespan: Lifespan | None) -> Lifespan | None:
+    if inspect.isasyncgenfunction(lifespan):
+        raise ConfigurationError(f"lifespan {lifespan.__name__!r} yields: decorate it with @asynccontextmanager")
+    if lifespan is not None and not callable(lifespan):
+        raise ConfigurationError(f"lifespan must be a function of the app, not {shown(lifespan)}")
+    return lifespan
+
+
+def _announce(line: str) -> None:
+    """Say something where it is seen: servers configure their own logging, and nobody may have configured ours.
+
+    Who has set the level of the logger "sync_kit" has said what to see.
+    """
+    if log.isEnabledFor(logging.INFO) and log.hasHandlers():
+        log.info(line)
+    elif log.level == logging.NOTSET:
+        print(f"sync-kit: {line}", file=sys.stderr, flush=True)  # noqa: T201
