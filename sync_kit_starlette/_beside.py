@@ -63,14 +63,15 @@ class Beside:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         self._end.set()
-        try:
-            return await leave(self._tasks, kind, error, trace)
-        finally:
-            self._state = "stopped"
+        return await leave(self._tasks, kind, error, trace)
 
     def quiet(self) -> None:
         """Have the worker take no more. From any thread, also in a signal handler."""
         self._loop.call_soon(self._be_quiet)
+
+    def drain(self) -> None:
+        """Have the worker take no more, and hand back what has not ended in time. From any thread, like `quiet`."""
+        self._loop.call_soon(self._end.set)
 
     def _be_quiet(self) -> None:
         self._is_quiet = True
@@ -87,6 +88,7 @@ class Beside:
                 if self._state == "starting":
                     raise
                 await self._recover(error, lived=time.monotonic() - began)
+        self._state = "drained"
 
     async def _run(self, task_status: TaskStatus[None]) -> None:
         async with self._make() as self._worker:

@@ -36,7 +36,10 @@ log = logging.getLogger("sync_kit")
 SWITCH = "SYNC_KIT_WORKER"
 """The environment variable that switches workers off (or on)."""
 WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-STATES = ("off", "running", "never started", "stopped", "draining", "quiet", "starting", "stuck", "silent", "crashed")
+STATES = (
+    *("off", "running", "never started", "stopped", "drained", "draining", "quiet", "starting"),
+    *("stuck", "silent", "crashed"),
+)
 """What a worker may be, from good to bad."""
 REMEDY = (
     "let the server send lifespan (no `--lifespan off`), give job_worker to the app that is served and not to one that "
@@ -70,9 +73,9 @@ def job_worker(
         drain_timeout: seconds that running jobs have to end; keep it below your server's grace period.
         lifespan: a lifespan of your own; the worker runs inside it, and its state is passed on.
         enabled: whether it runs at all; if not given, the environment decides: `SYNC_KIT_WORKER=0` switches it off.
-        quiet_on_sigterm: it takes no more from SIGTERM on, not only when the server ends the lifespan, which many do
-            when the last response is sent. Who handled the signal before still does. Otherwise no signal handler is
-            touched.
+        quiet_on_sigterm: at SIGTERM it takes no more and begins to drain, rather than when the server ends the
+            lifespan, which is after the last response or not at all. Who handled the signal before still does.
+            Without it no signal handler is touched.
 
     Raises:
         ConfigurationError: an argument is wrong, or `SYNC_KIT_WORKER` says neither yes nor no.
@@ -124,9 +127,9 @@ class JobWorker:
     def state(self) -> str:
         """What it does in this process; on several event loops, what is worst.
 
-        "off" (switched off), "running", "never started", "stopped", "draining", "quiet" (takes no more), "starting",
-        "stuck" (in a plain function that runs for more than ten of its timeouts), "silent" (no sign of life in Redis
-        for 30 s), or "crashed" (it is about to be started again).
+        "off" (switched off), "running", "never started", "stopped" (its lifespan has ended), "drained" (at SIGTERM),
+        "draining", "quiet" (takes no more), "starting", "stuck" (in a plain function that runs for more than ten of its
+        timeouts), "silent" (no sign of life in Redis for 30 s), or "crashed" (it is about to be started again).
         """
         if not self.enabled:
             return "off"
@@ -177,7 +180,7 @@ class JobWorker:
                 if not self._quiet_on_sigterm:
                     yield
                 else:
-                    with heard(life.quiet):
+                    with heard(life.drain):
                         yield
         finally:
             if life in self._lives:

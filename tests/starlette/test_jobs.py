@@ -342,7 +342,7 @@ async def test_quiet_on_sigterm_goes_before_the_handler_that_was_there_which_is_
     worker = job_worker(jobs, quiet_on_sigterm=True)
     async with worker:
         signal.raise_signal(signal.SIGTERM)
-        await when(lambda: worker.state == "quiet")
+        await when(lambda: worker.state == "drained")
         await jobs.tasks["write"].send(text="late")
     assert answers == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) is before
@@ -370,7 +370,7 @@ async def test_a_handler_that_somebody_else_put_there_meanwhile_stays(jobs, sign
 
         signal.signal(signal.SIGTERM, theirs)
         signal.raise_signal(signal.SIGTERM)
-        await when(lambda: worker.state == "quiet")
+        await when(lambda: worker.state == "drained")
     assert signal.getsignal(signal.SIGTERM) is theirs
     signal.raise_signal(signal.SIGTERM)  # ours is still in the chain, and only passes it on
     assert answers == [signal.SIGTERM] * 2
@@ -393,7 +393,7 @@ async def test_several_workers_hear_one_signal(kit, signals, outer_ends_first):
         await group.start(_live(live, 0))
         await group.start(_live(live, 1))
         signal.raise_signal(signal.SIGTERM)
-        await when(lambda: [worker.state for worker in workers] == ["quiet"] * 2)
+        await when(lambda: [worker.state for worker in workers] == ["drained"] * 2)
         first = 0 if outer_ends_first else 1
         leave[first].set()
         await when(lambda: workers[first].state == "stopped")
@@ -418,7 +418,7 @@ async def test_a_handler_of_the_event_loop_hears_it_too_and_once(jobs, signals):
     loop.add_signal_handler(signal.SIGTERM, answers.append, "loop")
     async with worker:
         signal.raise_signal(signal.SIGTERM)
-        await when(lambda: worker.state == "quiet" and answers)
+        await when(lambda: worker.state == "drained" and answers)
     assert answers == ["loop"]
     signal.raise_signal(signal.SIGTERM)
     await when(lambda: answers == ["loop", "loop"])
