@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -427,6 +428,27 @@ def test_close_spares_what_a_thread_is_using(kit, server, namespace):
     client.rpush(namespace, "x")
     thread.join()
     assert came == [b"x"]
+
+
+def test_a_kit_may_be_closed_while_threads_begin_to_use_it(kit):
+    """Each time limit has idle connections of its own: they are counted while others come."""
+    switches, done = sys.getswitchinterval(), threading.Event()
+
+    def talk() -> None:
+        for turn in range(500):
+            Caller(kit, deadline=1 + turn / 1000).blocking.say("x")
+        done.set()
+
+    thread = threading.Thread(target=talk)
+    sys.setswitchinterval(1e-5)
+    try:
+        thread.start()
+        while not done.is_set() and thread.is_alive():
+            kit.close()
+    finally:
+        sys.setswitchinterval(switches)
+        thread.join()
+    assert done.is_set()
 
 
 def test_many_short_lives(server, namespace):

@@ -88,7 +88,7 @@ class ServerDriver(BlockingDriver):
 
     def close(self) -> None:
         """See `BlockingDriver`."""
-        for idle in self._idle.values():
+        for idle in list(self._idle.values()):  # threads add to it
             while idle:
                 idle.pop().disconnect()
 
