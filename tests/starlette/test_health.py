@@ -148,14 +148,14 @@ def test_a_redis_that_refuses_is_told_without_secrets_and_addresses(ask, proxy, 
     kit.close()
 
 
-def test_the_servers_of_all_workers_are_asked(ask, jobs, proxy, namespace):
-    away = SyncKit(proxy.url, namespace=namespace)
-    worker = job_worker(jobs, Jobs("mail", kit=away))
-    client = ask(app_with(lifespan=worker))
+def test_the_servers_of_all_workers_are_asked(ask, jobs, own_server, namespace):
+    other = own_server()
+    away = SyncKit(other.url, namespace=namespace)
+    client = ask(app_with(lifespan=job_worker(jobs, Jobs("mail", kit=away))))
     assert is_ready(client)
-    proxy.refuse()
+    other.stop()
     assert checks(client)["redis"]["status"] == "failing"
-    proxy.heal()
+    other.start()
     wait_for(lambda: is_ready(client))
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -23,6 +26,7 @@ from sync_kit_starlette import JobWorker, job_worker, never_started
 from sync_kit_starlette.jobs import warn_if_never_started
 from tests.jobs.conftest import Note, until
 
+ROOT = Path(__file__).resolve().parents[2]
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
 
 
@@ -425,6 +429,51 @@ async def test_a_handler_of_the_event_loop_hears_it_too_and_once(jobs, signals):
     loop.remove_signal_handler(signal.SIGTERM)
 
 
+def test_a_process_that_would_have_died_of_the_signal_still_does():
+    code = """
+import os, signal, anyio
+from sync_kit import Jobs, SyncKit
+from sync_kit_starlette import job_worker
+
+async def main():
+    async with job_worker(Jobs("notes", kit=SyncKit("redis://127.0.0.1:1")), quiet_on_sigterm=True):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anyio.sleep(30)
+
+anyio.run(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == -signal.SIGTERM, ended.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not say that its loop cancelled it")
+def test_an_event_loop_that_ends_in_the_middle_hands_jobs_back(make_kit):
+    kit = make_kit()
+    jobs = Jobs("notes", kit=kit)
+    begun = threading.Event()
+
+    @jobs.task(schema=Note)
+    async def write(note: Note) -> None:
+        begun.set()
+        await anyio.sleep(60)
+
+    async def serve():
+        async with job_worker(jobs):
+            await anyio.sleep(60)
+
+    async def main():
+        receipt = await write.send(text="a")
+        background = asyncio.ensure_future(serve())
+        await when(begun.is_set)
+        return receipt.id, background  # asyncio.run cancels all tasks now
+
+    job_id, _ = asyncio.run(main())
+    job = jobs.blocking.get(job_id)
+    kit.close()
+    assert job is not None
+    assert (job.status, job.attempts, job.crashes) == ("waiting", 0, 0)
+
+
 def test_on_a_thread_that_hears_no_signals_it_says_so_and_runs(ask, jobs, written, caplog):
     client = ask(app_with(jobs, quiet_on_sigterm=True))
     assert "quiet_on_sigterm does nothing here" in caplog.text
@@ -444,10 +493,10 @@ def test_a_worker_that_crashes_is_logged_and_started_again_and_the_app_goes_on(a
     worker = job_worker(jobs, lifespan=lifespan)
     client = ask(Starlette(routes=[Route("/", post_to(jobs), methods=["POST"])], lifespan=worker))
     client.post("/", json={"text": "a"})
-    wait_for(lambda: worker.state == "crashed")
+    wait_for(lambda: "the worker of queue 'notes' has crashed: it is started again in 1 s" in caplog.text)
+    assert worker.state == "crashed"
     assert client.post("/", json={"text": "b"}).status_code == 202
     assert steps == ["up"]
-    assert "the worker of queue 'notes' has crashed: it is started again in 1 s" in caplog.text
     assert "LookupError: an internal error" in caplog.text
     breaks()
     wait_for(lambda: sorted(written) == ["a", "b"])
