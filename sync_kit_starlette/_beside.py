@@ -107,6 +107,7 @@ class Beside:
         self._state = "crashed"
         self._crashes = 1 if lived > LONGEST_PAUSE else self._crashes + 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._crashes - 1, 10))
-        log.error("the worker of %s has crashed: it is started again in %.0f s", self._name, pause, exc_info=error)
+        then = "it was about to end" if self._end.is_set() else f"it is started again in {pause:.0f} s"
+        log.error("the worker of %s has crashed: %s", self._name, then, exc_info=error)
         with anyio.move_on_after(pause):
             await self._end.wait()
