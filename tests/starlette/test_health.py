@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 
 from sync_kit import ConfigurationError, Jobs, SyncKit
 from sync_kit.queue.courier import Courier
-from sync_kit_starlette import health_routes, job_worker
+from sync_kit_starlette import RateLimitMiddleware, health_routes, job_worker
 from tests.jobs.conftest import Note
 from tests.starlette.test_jobs import wait_for
 from tests.support.ticks import elapsed
@@ -81,6 +81,14 @@ def test_the_routes_fit_fastapi_in_both_ways_and_below_a_prefix(ask, kit):
     for path in ("/live", "/ready", "/internal/health/live", "/internal/health/ready"):
         assert client.get(path).status_code == 200
     assert client.get("/openapi.json").json()["paths"] == {}
+
+
+def test_probes_are_exempt_from_a_limit_for_the_whole_app(ask, kit):
+    app = app_with(kit=kit)
+    app.add_middleware(RateLimitMiddleware, limit=1, kit=kit, exempt=["/live", "/ready"])
+    client = ask(app)
+    assert [client.get(path).status_code for path in ("/live", "/ready", "/live", "/ready")] == [200] * 4
+    assert [client.get("/elsewhere").status_code for _ in range(2)] == [404, 429]
 
 
 @pytest.mark.parametrize("prefix", ["health", "/health/", "/", None])
