@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -147,7 +146,7 @@ async def _ask(limiter: RateLimiter, reasons: list[str]) -> None:
     """Add the reason to `reasons` if the server does not run a script in time."""
     with anyio.move_on_after(PATIENCE + CONNECTING) as patience:
         try:
-            if asyncio._get_running_loop() is not None:
+            if limiter.kit.home().loop.is_asyncio:
                 await limiter.peek("probe")
             else:  # on trio a call is on a thread, and is never given up, unless it changes nothing as this one
                 await anyio.to_thread.run_sync(limiter.blocking.peek, "probe", abandon_on_cancel=True)

@@ -13,6 +13,7 @@ from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._endpoints import Handler, Visit, around, name_of
 from sync_kit_starlette._exemptions import Exemptions
 from sync_kit_starlette._limit import Limit, LimitOptions, client_address
+from sync_kit_starlette.jobs import warn_if_never_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,6 +89,7 @@ class RateLimitMiddleware:
             await self._visit(scope, receive, send)
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        warn_if_never_started()
         connection, charges = connection_of(scope, receive, send), charges_of(scope)
         if self._exemptions.functions and await self._exemptions.ask(connection):
             await self.app(scope, receive, send)

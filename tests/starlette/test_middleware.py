@@ -15,11 +15,11 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.testclient import WebSocketDenialResponse
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sync_kit import ConfigurationError, RateLimiter, RateLimitError, SyncKit, SyncKitError, Unavailable
-from sync_kit_starlette import RateLimitMiddleware
+from sync_kit import ConfigurationError, Jobs, RateLimiter, RateLimitError, SyncKit, SyncKitError, Unavailable
+from sync_kit_starlette import RateLimitMiddleware, job_worker
 from tests.starlette.tools import codes
 
 LOW = b"ratelimit", b"ratelimit-policy"
@@ -402,3 +402,15 @@ def test_a_limiter_and_options_of_another_one_do_not_go_together(kit):
     app.add_middleware(RateLimitMiddleware, RateLimiter("x", "1/minute", kit=kit), limit=5, kit=kit)
     with pytest.raises(ConfigurationError, match="leave out limit=, kit="):
         app.build_middleware_stack()
+
+
+def test_a_worker_whose_server_sends_no_lifespan_is_warned_of_at_the_first_request(kit, caplog, monkeypatch):
+    monkeypatch.setattr("sync_kit_starlette.jobs._was_checked", False)
+    worker = job_worker(Jobs("forgotten", kit=kit), enabled=True)
+    app = Starlette(routes=[Route("/", home)], middleware=[Middleware(RateLimitMiddleware, limit=9, kit=kit)])
+    app.router.lifespan_context = worker
+    client = TestClient(app)  # not entered by `with`: nobody sends lifespan
+    assert codes(client, "/", "/") == [200, 200]
+    (said,) = [record.message for record in caplog.records if "never started" in record.message]
+    assert "queue 'forgotten'" in said
+    assert "let the server send lifespan" in said
