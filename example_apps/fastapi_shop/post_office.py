@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
@@ -22,15 +23,14 @@ class PostOffice:
 
     async def handle_DATA(self, _server: SMTP, _session: object, envelope: Envelope) -> str:  # noqa: N802
         """One mail, as aiosmtpd hands it over."""
-        mail = message_from_bytes(envelope.content or b"")
+        assert isinstance(envelope.content, bytes), "SMTP without decode_data hands over bytes"
+        mail = message_from_bytes(envelope.content)
         self.mails.append(mail)
         self._tell(mail)
         return "250 kept"
 
     async def serve(self, started: anyio.Event, until: anyio.Event) -> None:
         """Be open until told otherwise, on a port that the system picks."""
-        import asyncio
-
         server = await asyncio.get_running_loop().create_server(lambda: SMTP(self), "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
         self.address = f"{host}:{port}"

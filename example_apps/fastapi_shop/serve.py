@@ -24,7 +24,7 @@ Six times within a minute is too often for ann, whose plan is free. http://local
 
 def show(mail: Message) -> None:
     """Print a mail."""
-    print(f"--- a mail to {mail['To']}: {mail['Subject']}\n{mail.get_payload(decode=True).decode()}---", flush=True)
+    print(f"--- a mail to {mail['To']}: {mail['Subject']}\n{mail.get_payload()}---", flush=True)
 
 
 if __name__ == "__main__":
