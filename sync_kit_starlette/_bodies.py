@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 POLL = 0.01
 SLOT = "_sync_kit_delivery"
+CUT = "sync_kit.cut"
 LAST: dict[str, Callable[[Message], bool]] = {
     "http.response.body": lambda message: not message.get("more_body", False),
     "http.response.zerocopysend": lambda message: not message.get("more_body", False),
@@ -71,6 +73,7 @@ class Delivery:
         self._guard = guard
         self._lost = lost
         self._began = False
+        self._whole = False
         self._last = LAST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,8 +82,11 @@ class Delivery:
             async with self._guard:
                 await self._deliver(scope, receive, send)
         except LockLostError as loss:
-            if loss is not self._guard.loss or self._began:
-                raise  # to the server, which cuts the connection: the body is not to be taken for a whole one
+            if loss is not self._guard.loss:
+                raise
+            if self._began:
+                await self._cut(send, loss)
+                raise
             refusal = await self._lost(loss)
             if refusal is not None:
                 await refusal(scope, receive, send)
@@ -96,13 +102,15 @@ class Delivery:
             try:
                 await self._send(send, message)
             except BaseException:
-                await _close(body, source)  # in the task that iterates: its cancel scopes belong there
+                await _close(body)  # in the task that iterates it: cancel scopes around a `yield` belong there
                 raise
 
         try:
             await self.response(scope, receive, sending)
         finally:
-            await _close(body, source)
+            with anyio.CancelScope(shield=True):
+                await _close(body)
+                await _close_on_thread(source)
 
     async def _send(self, send: Send, message: Message) -> None:
         self._guard.require()
@@ -112,7 +120,18 @@ class Delivery:
             self._last = LAST_OF_TRAILERS if message.get("trailers") else LAST
         await send(message)
         if kind in self._last and self._last[kind](message):
+            self._whole = True
             await self._guard.end()
+
+    async def _cut(self, send: Send, loss: LockLostError) -> None:
+        """Keep what was sent from being taken for a whole body.
+
+        The error that goes up to the server does so, but for Starlette's BaseHTTPMiddleware: that ends the body of an
+        app that has failed as if it were whole. A message that it does not know makes it fail too; servers refuse it.
+        """
+        if not self._whole:
+            with contextlib.suppress(Exception):
+                await send({"type": CUT, "detail": str(loss)})
 
 
 def _on_threads(body: Any) -> Generator[Any, Any, Any] | None:
@@ -124,15 +143,17 @@ def _on_threads(body: Any) -> Generator[Any, Any, Any] | None:
     return source if inspect.isgenerator(source) else None
 
 
-async def _close(body: Any, source: Generator[Any, Any, Any] | None) -> None:
-    """End a body that is not iterated any more: its generator has run all of its clean-up then."""
-    with anyio.CancelScope(shield=True):
-        if isinstance(body, AsyncGenerator) and not getattr(body, "ag_running", False):
-            await body.aclose()
-        if source is None:
-            return
-        # after a Task.cancel of asyncio it may still run, and it tells nobody when it stops
-        while (state := inspect.getgeneratorstate(source)) == inspect.GEN_RUNNING:  # noqa: ASYNC110
-            await anyio.sleep(POLL)
-        if state != inspect.GEN_CLOSED:
-            await anyio.to_thread.run_sync(source.close)
+async def _close(body: Any) -> None:
+    """End a body that is not iterated any more: a generator has run its clean-up then."""
+    if isinstance(body, AsyncGenerator) and not getattr(body, "ag_running", False):
+        await body.aclose()
+
+
+async def _close_on_thread(source: Generator[Any, Any, Any] | None) -> None:
+    if source is None:
+        return
+    # after a Task.cancel of asyncio it may still run, and it tells nobody when it stops
+    while (state := inspect.getgeneratorstate(source)) == inspect.GEN_RUNNING:  # noqa: ASYNC110
+        await anyio.sleep(POLL)
+    if state != inspect.GEN_CLOSED:
+        await anyio.to_thread.run_sync(source.close)

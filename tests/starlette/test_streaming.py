@@ -1,0 +1,602 @@
+"""A response holds the lease of its handler until its last byte, and no longer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import anyio
+import anyio.to_thread
+import pytest
+from fastapi import BackgroundTasks, FastAPI
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from sync_kit import LockLostError, Mutex
+from sync_kit_starlette import exclusive, lease_of
+from tests.jobs.conftest import until
+from tests.starlette.asgi import asked, calling
+
+pytestmark = pytest.mark.anyio
+
+TTL = 0.6
+
+
+@pytest.fixture
+async def kit(make_kit):
+    made = make_kit()
+    yield made
+    await made.aclose()
+    await anyio.to_thread.run_sync(made.close)
+
+
+@pytest.fixture
+def held(kit):
+    """`await held()`: the holder of the lease, or None."""
+    mutex = Mutex("exclusive", kit=kit)
+    return lambda: mutex.holder("one")
+
+
+def app_of(handler, kit, middleware=(), **options):
+    return Starlette(routes=[Route("/", exclusive("one", kit=kit, **options)(handler))], middleware=middleware)
+
+
+async def three(gate=None):
+    for number in range(3):
+        if gate is not None and number == 2:
+            await gate.wait()
+        yield f"{number}"
+
+
+async def free(held):
+    async def is_free():
+        return await held() is None
+
+    await until(is_free)
+
+
+async def begun(call, messages=1):
+    async def there():
+        return len(call.sent) >= messages
+
+    await until(there)
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+async def test_a_slow_client_holds_the_lease_until_it_has_read_the_last_byte(kit, held, spec):
+    async def handler(request):
+        return StreamingResponse(three())
+
+    app = app_of(handler, kit)
+    async with calling(app, slow=True, spec=spec) as call:
+        for read in range(5):
+            await begun(call, read)
+            assert await (until(held) if read == 0 else held())
+            call.read()
+        await call.ended.wait()
+    assert (call.body, call.whole, call.error) == (b"012", True, None)
+    assert await held() is None
+
+
+async def test_the_lease_ends_before_tasks_in_the_background_run(kit, held):
+    seen = []
+
+    async def later():
+        seen.append(await held())
+
+    async def stream(request):
+        return StreamingResponse(three(), background=BackgroundTask(later))
+
+    async def plain(request):
+        return PlainTextResponse("all", background=BackgroundTask(later))
+
+    for handler in (stream, plain):
+        assert (await asked(app_of(handler, kit))).whole
+    api = FastAPI()
+
+    @api.get("/")
+    @exclusive("one", kit=kit)
+    async def injected(tasks: BackgroundTasks) -> Response:
+        tasks.add_task(later)
+        return PlainTextResponse("all")
+
+    assert (await asked(api, fastapi_middleware_astack=contextlib.AsyncExitStack())).whole
+    assert seen == [None, None, None]
+
+
+async def test_the_lease_of_a_file_lasts_as_long_as_the_file(kit, held, tmp_path):
+    path = tmp_path / "report.bin"
+    path.write_bytes(b"x" * 200_000)
+
+    async def handler(request):
+        return FileResponse(path)
+
+    app = app_of(handler, kit)
+    async with calling(app, slow=True) as call:
+        call.read()
+        call.read()
+        await begun(call, 2)
+        assert await held()
+        for _ in range(10):
+            call.read()
+        await call.ended.wait()
+    assert len(call.body) == 200_000
+    assert await held() is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_file_that_the_server_sends_ends_the_lease(kit, held, tmp_path, method):
+    path, seen = tmp_path / "report.bin", []
+    path.write_bytes(b"x")
+
+    async def later():
+        seen.append(await held())
+
+    async def handler(request):
+        return FileResponse(path, background=BackgroundTask(later))
+
+    call = await asked(app_of(handler, kit), method=method, extensions={"http.response.pathsend": {}})
+    assert call.sent[-1]["type"] == ("http.response.pathsend" if method == "GET" else "http.response.body")
+    assert seen == [None]
+
+
+async def test_trailers_belong_to_the_response(kit, held):
+    seen = []
+
+    class Trailing(Response):
+        async def __call__(self, scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+            await send({"type": "http.response.body", "body": b"all"})
+            seen.append(await held() is not None)
+            await send({"type": "http.response.trailers", "headers": []})
+            seen.append(await held() is not None)
+
+    async def handler(request):
+        return Trailing()
+
+    await asked(app_of(handler, kit))
+    assert seen == [True, False]
+
+
+async def test_a_response_is_what_it_was(kit):
+    """Same class, same attributes, in both directions."""
+    made = []
+
+    class Special(StreamingResponse):
+        __slots__ = ("mark",)
+        mark: str
+
+    async def handler(request):
+        response = Special(three(), headers={"x-first": "1"})
+        response.mark = "here"
+        made.append(response)
+        return response
+
+    decorated = exclusive("one", kit=kit)(handler)
+
+    async def outer(request):
+        response = await decorated(request)
+        assert isinstance(response, Special)
+        assert (type(response).__name__, response.mark) == ("Special", "here")
+        response.headers["x-second"] = "2"
+        response.set_cookie("a", "b")
+        made[0].status_code = 201
+        return response
+
+    call = await asked(Starlette(routes=[Route("/", outer)]))
+    assert (call.status, call.body) == (201, b"012")
+    assert {b"x-first", b"x-second", b"set-cookie"} <= {name for name, _ in call.sent[0]["headers"]}
+
+
+async def test_one_response_may_answer_many_requests(kit):
+    fixed = PlainTextResponse("fixed")
+
+    @exclusive("<query.id>", kit=kit)
+    async def handler(request):
+        return fixed
+
+    app = Starlette(routes=[Route("/", handler)])
+    async with calling(app, "/?id=1", slow=True) as first, calling(app, "/?id=2", slow=True) as second:
+        for call in (second, first, first, second):
+            call.read()
+        await first.ended.wait()
+        await second.ended.wait()
+    assert [first.body, second.body] == [b"fixed", b"fixed"]
+    assert await Mutex("exclusive", kit=kit).holder("1") is None
+    assert type(fixed) is PlainTextResponse
+
+
+async def test_stacked_leases_both_last_until_the_last_byte(kit):
+    @exclusive("outer", kit=kit)
+    @exclusive("inner", kit=kit)
+    async def handler(request):
+        return StreamingResponse(three())
+
+    mutex = Mutex("exclusive", kit=kit)
+    async with calling(Starlette(routes=[Route("/", handler)]), slow=True) as call:
+        call.read()
+        call.read()
+        await begun(call, 2)
+        assert await mutex.holder("outer")
+        assert await mutex.holder("inner")
+    assert await mutex.holder("outer") is None
+    assert await mutex.holder("inner") is None
+
+
+async def test_a_timeout_around_the_endpoint_is_not_one_around_the_body(kit):
+    async def handler(request):
+        return StreamingResponse(three())
+
+    decorated = exclusive("one", kit=kit)(handler)
+
+    async def in_time(request):
+        with anyio.fail_after(5):
+            return await decorated(request)
+
+    assert (await asked(Starlette(routes=[Route("/", in_time)]))).body == b"012"
+
+
+async def test_a_response_that_is_thrown_away_expires(kit, held):
+    async def handler(request):
+        return StreamingResponse(three())
+
+    decorated = exclusive("one", ttl=TTL, kit=kit)(handler)
+
+    async def other(request):
+        await decorated(request)
+        return PlainTextResponse("another")
+
+    assert (await asked(Starlette(routes=[Route("/", other)]))).body == b"another"
+    await free(held)
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+async def test_a_client_that_goes_does_not_end_the_lease_before_the_body_has_ended(kit, held, spec):
+    """The generator waits for a chunk to be read: Starlette itself leaves it to the garbage collector."""
+    ended, cleaning = [], anyio.Event()
+
+    async def body():
+        try:
+            while True:
+                yield "more"
+        finally:
+            with anyio.CancelScope(shield=True):
+                cleaning.set()
+                await anyio.sleep(0.2)
+                ended.append(await held() is not None)
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit), slow=True, spec=spec) as call:
+        call.read()
+        call.read()
+        await begun(call, 2)
+        call.go()
+        call.read()
+        await cleaning.wait()
+        assert await held()
+    assert ended == [True]
+    assert await held() is None
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+async def test_nor_before_a_plain_generator_has_ended_on_its_thread(kit, held, spec):
+    ended, mutex = [], Mutex("exclusive", kit=kit).blocking
+
+    def body():
+        try:
+            while True:
+                yield "more"
+        finally:
+            time.sleep(0.2)
+            ended.append(mutex.holder("one") is not None)
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit), slow=True, spec=spec) as call:
+        call.read()
+        call.read()
+        await begun(call, 2)
+        call.go()
+        call.read()
+    assert ended == [True]
+    assert await held() is None
+
+
+async def test_nor_before_a_plain_generator_has_made_the_chunk_that_it_is_at(kit, held):
+    ended, working, mutex = [], [], Mutex("exclusive", kit=kit).blocking
+
+    def body():
+        yield "first"
+        working.append(True)
+        time.sleep(0.3)
+        ended.append(mutex.holder("one") is not None)
+        yield "second"
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit)):
+
+        async def is_working():
+            return working
+
+        await until(is_working)
+    assert ended == [True]
+    assert await held() is None
+
+
+async def test_a_generator_is_closed_in_the_task_that_ran_it(kit, held):
+    """Cancel scopes around a `yield` can be left nowhere else."""
+    ended = []
+
+    async def body():
+        try:
+            with anyio.fail_after(30):
+                while True:
+                    yield "more"
+        finally:
+            ended.append(True)
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit), slow=True) as call:
+        call.read()
+        call.read()
+        await begun(call, 2)
+    assert (ended, call.error) == ([True], None)
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+async def test_a_handler_whose_client_is_gone_keeps_the_lease_until_it_has_ended(kit, held, kind):
+    began, ended, mutex = [], [], Mutex("exclusive", kit=kit).blocking
+
+    async def slow(request):
+        began.append(True)
+        await anyio.sleep(0.3)
+        ended.append(await held() is not None)
+        return PlainTextResponse("late")
+
+    def plain(request):
+        began.append(True)
+        time.sleep(0.3)
+        ended.append(mutex.holder("one") is not None)
+        return PlainTextResponse("late")
+
+    async with calling(app_of(slow if kind == "async def" else plain, kit)) as call:
+
+        async def has_begun():
+            return began
+
+        await until(has_begun)
+        call.go()
+        assert await held()
+    assert ended == [True]
+    assert await held() is None
+
+
+async def test_a_plain_handler_that_is_cancelled_keeps_the_lease_until_it_has_ended(kit, held):
+    began, ended, mutex = [], [], Mutex("exclusive", kit=kit).blocking
+
+    def plain(request):
+        began.append(True)
+        time.sleep(0.3)
+        ended.append(mutex.holder("one") is not None)
+        return PlainTextResponse("late")
+
+    app = app_of(plain, kit)
+
+    async def has_begun():
+        return began
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(asked, app)
+        await until(has_begun)
+        group.cancel_scope.cancel()
+    assert ended == [True]
+    assert await held() is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+async def test_also_by_the_cancellation_of_asyncio_itself(kit, held):
+    import asyncio
+
+    began, ended, mutex = [], [], Mutex("exclusive", kit=kit).blocking
+
+    def plain(request):
+        began.append(True)
+        time.sleep(0.3)
+        ended.append(mutex.holder("one") is not None)
+        return PlainTextResponse("late")
+
+    async def has_begun():
+        return began
+
+    task = asyncio.ensure_future(asked(app_of(plain, kit)))
+    await until(has_begun)
+    task.cancel()
+    await asyncio.wait([task])
+    assert ended == [True]
+    assert await held() is None
+
+
+async def broken(kit, held):
+    async def is_held():
+        return await held()
+
+    await until(is_held)
+    assert await Mutex("exclusive", kit=kit).break_lock("one")
+
+
+async def test_a_lease_lost_before_the_response_begins_is_answered_with_503(kit, held):
+    async def handler(request):
+        await anyio.sleep(20)
+        return PlainTextResponse("never")
+
+    async with calling(app_of(handler, kit, ttl=TTL)) as call:
+        await broken(kit, held)
+        await call.ended.wait()
+    assert (call.status, call.whole, call.error) == (503, True, None)
+
+
+async def test_also_between_the_handler_and_its_response(kit, held):
+    async def handler(request):
+        return StreamingResponse(three())
+
+    decorated = exclusive("one", ttl=TTL, kit=kit)(handler)
+
+    async def outer(request):
+        response = await decorated(request)
+        lease = lease_of(request)
+        await broken(kit, held)
+
+        async def is_lost():
+            return lease.lost
+
+        await until(is_lost)
+        return response
+
+    call = await asked(Starlette(routes=[Route("/", outer)]))
+    assert (call.status, call.whole, call.error) == (503, True, None)
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+async def test_a_lease_lost_in_the_middle_of_a_body_cuts_the_connection(kit, held, spec):
+    gate, ended = anyio.Event(), []
+
+    async def body():
+        try:
+            async for chunk in three(gate):
+                yield chunk
+        finally:
+            ended.append(True)
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit, ttl=TTL), spec=spec) as call:
+        await begun(call, 3)
+        await broken(kit, held)
+        await call.ended.wait()
+    assert isinstance(call.error, LockLostError)
+    assert (call.status, call.body, call.whole, ended) == (200, b"01", False, [True])
+
+
+async def test_a_body_that_goes_on_after_a_loss_is_not_sent(kit, held):
+    async def body():
+        yield "first"
+        with contextlib.suppress(BaseException):
+            await anyio.sleep(20)
+        yield "second"
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit, ttl=TTL)) as call:
+        await begun(call, 2)
+        await broken(kit, held)
+        await call.ended.wait()
+    assert isinstance(call.error, LockLostError)
+    assert (call.body, call.whole) == (b"first", False)
+
+
+async def test_the_apps_own_handler_answers_for_a_loss_that_came_in_time(kit, held):
+    async def handler(request):
+        await anyio.sleep(20)
+
+    async def lost(request, error):
+        return PlainTextResponse(f"lost {error.resource}", 500)
+
+    app = app_of(handler, kit, ttl=TTL)
+    app.add_exception_handler(LockLostError, lost)
+    async with calling(app) as call:
+        await broken(kit, held)
+        await call.ended.wait()
+    assert (call.status, call.body) == (500, b"lost one")
+
+
+@pytest.mark.parametrize("endpoint", ["methods", "dispatch"])
+async def test_an_endpoint_class_holds_the_lease_until_the_last_byte(kit, held, endpoint):
+    class Report(HTTPEndpoint):
+        async def get(self, request):
+            return StreamingResponse(three())
+
+    class Own(Report):
+        async def dispatch(self):
+            await super().dispatch()
+
+    app = app_of(Report if endpoint == "methods" else Own, kit)
+    async with calling(app, slow=True) as call:
+        for read in range(5):
+            await begun(call, read)
+            assert await (until(held) if read == 0 else held())
+            call.read()
+        await call.ended.wait()
+    assert (call.body, call.error) == (b"012", None)
+    assert await held() is None
+    assert (await asked(app, method="DELETE")).status == 405
+
+
+async def test_a_dispatch_whose_lease_is_lost_is_answered_once(kit, held):
+    gate = anyio.Event()
+
+    class Own(HTTPEndpoint):
+        async def dispatch(self):
+            if self.scope["query_string"]:
+                await anyio.sleep(20)
+            await StreamingResponse(three(gate))(self.scope, self.receive, self.send)
+
+    app = app_of(Own, kit, ttl=TTL)
+    async with calling(app) as call:
+        await begun(call, 3)
+        await broken(kit, held)
+        await call.ended.wait()
+    assert isinstance(call.error, LockLostError)
+    assert (call.status, call.whole) == (200, False)
+    async with calling(app, "/?wait") as call:
+        await broken(kit, held)
+        await call.ended.wait()
+    assert (call.status, call.error) == (503, None)
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request, call_next):
+        return await call_next(request)
+
+
+async def test_below_a_base_middleware_the_lease_lasts_as_long(kit, held):
+    async def handler(request):
+        return StreamingResponse(three())
+
+    app = app_of(handler, kit, [Middleware(Passing)])
+    async with calling(app, slow=True) as call:
+        for read in range(4):
+            await begun(call, read)
+            assert await (until(held) if read == 0 else held())
+            call.read()
+        call.read()
+        await call.ended.wait()
+    assert (call.body, call.whole) == (b"012", True)
+    assert await held() is None
+
+
+async def test_below_a_base_middleware_the_connection_is_cut_too(kit, held):
+    gate = anyio.Event()
+
+    async def handler(request):
+        return StreamingResponse(three(gate))
+
+    async with calling(app_of(handler, kit, [Middleware(Passing)], ttl=TTL)) as call:
+        await begun(call, 3)
+        await broken(kit, held)
+        await call.ended.wait()
+    assert isinstance(call.error, Exception)
+    assert (call.body, call.whole) == (b"01", False)
