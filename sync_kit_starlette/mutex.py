@@ -231,6 +231,8 @@ def _is_request(parameter: inspect.Parameter) -> bool:
 
 
 def _may_name_others(parameter: inspect.Parameter) -> bool:
-    """A dependency of FastAPI takes path parameters of its own."""
+    """A dependency of FastAPI takes path parameters of its own; so may what cannot be read (yet)."""
+    if parameter.kind is parameter.VAR_KEYWORD or isinstance(parameter.annotation, str):
+        return True
     marks = (parameter.default, *getattr(parameter.annotation, "__metadata__", ()))
-    return parameter.kind is parameter.VAR_KEYWORD or any(type(mark).__name__ in DEPENDENCIES for mark in marks)
+    return any(type(mark).__name__ in DEPENDENCIES for mark in marks)
