@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from starlette.exceptions import HTTPException
@@ -37,6 +38,8 @@ OPTIONS = ("on_conflict", "ttl", "wait", "user", "name", "kit")
 LEASE = "sync_kit.lease"
 """Where the lease stands in the scope of a request."""
 WAIT = 10.0
+OUTAGE = 10.0
+"""Seconds between two refusals for want of Redis that are taken for one outage, and logged once."""
 DEPENDENCIES = ("Depends", "Security")
 INTERNAL_ERROR = 1011
 """The code (RFC 6455, section 7.4.1) that an accepted WebSocket is closed with when its lease is lost."""
@@ -138,7 +141,7 @@ class Section:
         patience: Seconds = WAIT if on_conflict == "wait" else 0.0
         self.template = RequestTemplate(resource, user)
         self.mutex = Mutex(name, ttl=ttl, wait=patience if wait is None else wait, kit=kit)
-        self._away = False
+        self._refused_at = float("-inf")
 
     async def guard(self, connection: HTTPConnection) -> Guard:
         """The lock of what `connection` asks for, to be entered with `async with`. Raises what the template does."""
@@ -150,7 +153,7 @@ class Section:
         try:
             guard = await self.guard(visit.connection)
             async with guard as lease:
-                self._away = False
+                self._refused_at = float("-inf")
                 visit.connection.scope[LEASE] = lease
                 response = await visit.call()
                 if isinstance(response, Response):
@@ -181,9 +184,9 @@ class Section:
         if isinstance(error, LockLostError):
             log.warning("a request was cancelled: %s", error)
             return problem(*LOST)
-        if not self._away:  # once for each outage
+        last, self._refused_at = self._refused_at, time.monotonic()
+        if self._refused_at - last > OUTAGE:
             log.warning("requests that need %r are answered with 503: %s", self.template.keys.text, error)
-        self._away = True
         return problem(*AWAY)
 
 
