@@ -1,7 +1,8 @@
-"""Subject B: a limiter inside an HTTP app. `python http_rl.py --peer NAME` prints one JSON line.
+"""Subject B: a limiter, or a lock, inside an HTTP app. `python http_rl.py --peer NAME` prints one JSON line.
 
 uvicorn, 1 worker, httptools + uvloop, access log off; GET / answers 'ok'; limit never
-reached (1,000,000 per hour). Driven by `wrk -t1 -c32 -d5s` after a 1 s warm-up."""
+reached (1,000,000 per hour). Driven by `wrk -t1 -c32 -d5s` after a 1 s warm-up. The peers
+`*-exclusive` hold a lock on one of 10,000 resources, in turns (`ids.lua`): it is never busy."""
 from __future__ import annotations
 
 import argparse
@@ -32,6 +33,9 @@ def free_port():
 APP_PORT = int(os.environ.get("BENCH_APP_PORT") or free_port())
 PEERS = {
     "sync_kit-mw": "ours",
+    "none-exclusive": "ours",
+    "sync_kit-exclusive": "ours",
+    "redispy-lock-exclusive": "ours",
     "none-starlette": "http",
     "none-fastapi": "http",
     "raw-redispy-mw": "http",
@@ -80,6 +84,8 @@ def make_app():
 
     if peer == "none-starlette":
         return starlette()
+    if peer.endswith("-exclusive"):
+        return exclusive_app(peer)
     if peer == "sync_kit-mw":
         from sync_kit import SyncKit
         from sync_kit_starlette import RateLimitMiddleware
@@ -193,13 +199,44 @@ def make_app():
     return app
 
 
+def exclusive_app(peer):
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def report(request):
+        return PlainTextResponse("ok")
+
+    if peer == "sync_kit-exclusive":
+        from sync_kit import SyncKit
+        from sync_kit_starlette import exclusive
+
+        report = exclusive("report:<id>", kit=SyncKit(URL))(report)
+    elif peer == "redispy-lock-exclusive":  # by hand: no renewal, no fence, and nothing is held for the body
+        import redis.asyncio as redis
+
+        client = redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(URL, max_connections=64, protocol=2))
+
+        async def report(request):
+            lock = client.lock("report:" + request.path_params["id"], timeout=10)
+            if not await lock.acquire(blocking=False):
+                return PlainTextResponse("busy", 409)
+            try:
+                return PlainTextResponse("ok")
+            finally:
+                await lock.release()
+
+    return Starlette(routes=[Route("/{id}", report)])
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--peer", required=True, choices=sorted(PEERS))
     a = ap.parse_args()
     adm = Admin()
     adm.flush()
-    env = dict(os.environ, BENCH_PEER=a.peer, PYTHONPATH=str(Path(__file__).parent))
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    env = dict(os.environ, BENCH_PEER=a.peer, PYTHONPATH=path)
     log = open(os.path.join(tempfile.gettempdir(), f"bench-http-{a.peer}.log"), "w")
     srv = subprocess.Popen([sys.executable, "-m", "uvicorn", "--factory", "http_rl:make_app", "--host", HOST, "--port", str(APP_PORT),
                             "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],
@@ -225,9 +262,10 @@ def main():
             n = int(re.search(r"(\d+) requests in", out).group(1))
             return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), ms(lat["50"]), ms(lat["99"]), int(bad.group(1)) if bad else 0, n
 
-        wrk(1)
+        by_id = ("-s", str(Path(__file__).with_name("ids.lua"))) if a.peer.endswith("-exclusive") else ()
+        wrk(1, by_id)
         adm.stats_reset()
-        rps, p50, p99, bad, n = wrk(max(1, int(5 * SCALE)))
+        rps, p50, p99, bad, n = wrk(max(1, int(5 * SCALE)), by_id)
         calls, _ = adm.stats()
         rss = next(int(x.split()[1]) / 1024 for x in open(f"/proc/{srv.pid}/status") if x.startswith("VmRSS"))
         emit(a.peer, "http", {"rps": rps, "p50_ms": p50, "p99_ms": p99, "non2xx": bad, "redis_cmds_per_req": sum(calls.values()) / n, "rss_mb": rss},

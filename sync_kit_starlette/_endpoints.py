@@ -82,7 +82,7 @@ def around(handler: Any, step: Step, decorator: str) -> Any:
         raise ConfigurationError(f"{decorator} decorates handlers, not {handler!r}")
     _refuse_generators(handler, decorator)
     signature, is_async = signature_of(handler), _is_async(handler)
-    asked = tuple(_missing(signature))
+    asked, fits = tuple(_missing(signature)), _fitting(signature)
 
     @functools.wraps(handler)
     async def endpoint(*args: Any, **kwargs: Any) -> Any:
@@ -92,7 +92,7 @@ def around(handler: Any, step: Step, decorator: str) -> Any:
         merged = next((value for value in kwargs.values() if isinstance(value, Response)), None)
         for parameter in asked:
             kwargs.pop(parameter.name, None)
-        if not _fits(signature, args, kwargs):
+        if not fits(len(args), tuple(kwargs)):
             args = tuple(value for value in args if value is not connection)
         call: Any = functools.partial(handler, *args, **kwargs)
         headers = None if merged is None else merged.headers
@@ -231,9 +231,15 @@ def _with(signature: inspect.Signature, asked: tuple[inspect.Parameter, ...]) ->
     return signature.replace(parameters=[*parameters[:place], *asked, *parameters[place:]])
 
 
-def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError:
-        return False
-    return True
+def _fitting(signature: inspect.Signature) -> Callable[[int, tuple[str, ...]], bool]:
+    """Whether a call with so many arguments and these keywords fits, remembered: binding costs as much as routing."""
+
+    @functools.lru_cache(maxsize=8)
+    def fits(positional: int, names: tuple[str, ...]) -> bool:
+        try:
+            signature.bind(*range(positional), **dict.fromkeys(names))
+        except TypeError:
+            return False
+        return True
+
+    return fits
