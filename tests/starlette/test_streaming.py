@@ -141,7 +141,8 @@ async def test_a_file_that_the_server_sends_ends_the_lease(kit, held, tmp_path, 
         return FileResponse(path, background=BackgroundTask(later))
 
     call = await asked(app_of(handler, kit), method=method, extensions={"http.response.pathsend": {}})
-    assert call.sent[-1]["type"] == ("http.response.pathsend" if method == "GET" else "http.response.body")
+    assert call.status == 200
+    assert method == "HEAD" or call.sent[-1].get("path") == str(path) or call.body == b"x"  # older Starlettes send it
     assert seen == [None]
 
 
@@ -567,11 +568,18 @@ async def test_a_dispatch_whose_lease_is_lost_is_answered_once(kit, held):
     assert (call.status, call.error) == (503, None)
 
 
+# older Starlettes leave the stream of the request to the garbage collector
+starlettes_own = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <async_generator object Request.stream:pytest.PytestUnraisableExceptionWarning"
+)
+
+
 class Passing(BaseHTTPMiddleware):
     async def dispatch(self, request, call_next):
         return await call_next(request)
 
 
+@starlettes_own
 async def test_below_a_base_middleware_the_lease_lasts_as_long(kit, held):
     async def handler(request):
         return StreamingResponse(three())
@@ -588,6 +596,7 @@ async def test_below_a_base_middleware_the_lease_lasts_as_long(kit, held):
     assert await held() is None
 
 
+@starlettes_own
 async def test_below_a_base_middleware_the_connection_is_cut_too(kit, held):
     gate = anyio.Event()
 
