@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import sys
 import threading
@@ -11,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 log = logging.getLogger("sync_kit")
 
@@ -63,6 +64,7 @@ class Loop:
         self._watchers: dict[object, None] = {}
         self._beating = False
         self._late: deque[tuple[float, float]] = deque(maxlen=60)
+        self._tasks: set[object] = set()
         self.beat = time.monotonic()
 
     @property
@@ -90,6 +92,15 @@ class Loop:
                 self._token.run_sync_soon(call)
         except RuntimeError:
             return  # the loop is closed: whatever it owned has ended with it
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `await work()` in a task of its own, which nobody waits for. Call on the loop. It must not raise."""
+        if self.is_asyncio:
+            task = contextvars.Context().run(self._token.create_task, work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            sys.modules["trio"].lowlevel.spawn_system_task(work, context=contextvars.Context())
 
     def watch(self, watcher: object) -> None:
         """Keep `beat` up to date until `unwatch`. Call on the loop. The text of `watcher` says what is at stake."""

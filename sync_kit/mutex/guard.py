@@ -156,8 +156,8 @@ class Guard(_Guard):
     def hand_over(self) -> Guard:
         """Let the lease outlive this block: returns a guard for the rest of the work, to be entered after it.
 
-        A block that ends with an error or a loss hands nothing over. The lease is renewed meanwhile; when the new
-        guard is thrown away unused, it expires.
+        A block that ends with an error or a loss hands nothing over. The lease is renewed meanwhile, and released
+        when the new guard is thrown away unused.
         """
         rest = _Rest(self._grant, self._lease)
         self._heir = weakref.ref(rest)
@@ -200,8 +200,8 @@ class _Rest(Guard):
         self._lease = lease
 
     def inherit(self) -> None:
-        """The lease is this guard's now: if nobody enters it, nobody renews it."""
-        self._thrown_away = weakref.finalize(self, self._lease._end)
+        """The lease is this guard's now: it ends when nobody can enter it any more."""
+        self._thrown_away = weakref.finalize(self, _throw_away, self._lease)
         self._thrown_away.atexit = False
 
     def _use(self) -> None:
@@ -222,6 +222,13 @@ class _Rest(Guard):
             self.loss = loss
             raise
         return self._lease
+
+
+def _throw_away(lease: Lease) -> None:
+    """Stop to renew a lease that nobody took, and have its loop release it. The garbage collector calls this."""
+    grant = lease._grant
+    if lease._end() and (loop := grant.loop) is not None:
+        loop.call_soon(lambda: loop.spawn(lambda: give_back(grant)))
 
 
 class BlockingGuard(_Guard):

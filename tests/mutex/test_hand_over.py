@@ -9,7 +9,7 @@ import pytest
 
 from sync_kit import ConfigurationError, LockError, LockLostError, Mutex
 from sync_kit.mutex.renewal import _held
-from tests.mutex.tools import always, eventually, locks, the_lock
+from tests.mutex.tools import always, eventually, locks, the_lock, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -94,15 +94,28 @@ async def test_what_is_thrown_away_before_the_block_ends_was_never_handed_over(m
     assert locks(client) == []
 
 
-async def test_what_nobody_takes_is_renewed_no_longer_and_expires(kit, client):
-    mutex = Mutex("reports", ttl=TTL, kit=kit)
+async def test_what_nobody_takes_is_renewed_no_longer_and_released(mutex, client):
     async with (first := mutex.lock("a")) as lease:
         rest = first.hand_over()
     assert lease._grant.token in _held
     del rest
     gc.collect()
     assert lease._grant.token not in _held
-    await eventually(lambda: locks(client) == [], 3 * TTL)
+    await eventually(lambda: locks(client) == [], 3)
+
+
+def test_what_nobody_takes_expires_when_its_loop_has_ended(kit, client):
+    mutex, rests = Mutex("reports", ttl=TTL, kit=kit), []
+
+    async def hand_over():
+        async with (first := mutex.lock("a")):
+            rests.append(first.hand_over())
+
+    anyio.run(hand_over)
+    assert locks(client)
+    rests.clear()
+    gc.collect()
+    wait_until(lambda: locks(client) == [], 5 * TTL)
 
 
 async def test_a_lease_released_by_hand_in_the_first_block_leaves_nothing_to_the_next(mutex, client):
