@@ -268,7 +268,7 @@ def main():
         rps, p50, p99, bad, n = wrk(max(1, int(5 * SCALE)), by_id)
         calls, _ = adm.stats()
         rss = next(int(x.split()[1]) / 1024 for x in open(f"/proc/{srv.pid}/status") if x.startswith("VmRSS"))
-        emit(a.peer, "http", {"rps": rps, "p50_ms": p50, "p99_ms": p99, "non2xx": bad, "redis_cmds_per_req": sum(calls.values()) / n, "rss_mb": rss},
+        emit(a.peer, "http", {"rps": rps, "p50_ms": p50, "p99_ms": p99, "non2xx": bad, "redis_cmds_per_req": sum(calls.values()) / n, "scripts_per_req": calls.get("evalsha", 0) / n, "rss_mb": rss},
              versions=versions("sync-kit", "uvicorn", "starlette", "fastapi", "uvloop", "httptools", "redis", "limits", "slowapi", "throttled-py", "fastapi-limiter", "pyrate-limiter"))
     finally:
         srv.terminate()
