@@ -45,7 +45,7 @@ def held(response: Response, guard: Guard, lost: Lost) -> Response:
     original has, in both directions. `lost` makes the answer for a lease that is lost before the response begins.
     """
     kind: Any = _held(cast("Any", type(response)))
-    twin = kind.__new__(kind)
+    twin = object.__new__(kind)
     twin.__dict__ = response.__dict__
     twin._sync_kit_delivery = Delivery(response, guard, lost)
     return cast("Response", twin)
