@@ -73,6 +73,7 @@ class Delivery:
         self._guard = guard
         self._lost = lost
         self._began = False
+        self._streams = False
         self._whole = False
         self._last = LAST
 
@@ -118,10 +119,22 @@ class Delivery:
         if kind == "http.response.start":
             self._began = True
             self._last = LAST_OF_TRAILERS if message.get("trailers") else LAST
+        is_last = kind in self._last and self._last[kind](message)
+        if is_last and self._is_sent_but_for(message):
+            await self._guard.end()
+            self._guard.require()
         await send(message)
-        if kind in self._last and self._last[kind](message):
+        self._streams = self._streams or kind in LAST
+        if is_last:
             self._whole = True
             await self._guard.end()
+
+    def _is_sent_but_for(self, message: Message) -> bool:
+        """Whether nothing is left that could still be read or made: the end of a stream, or all of a short body.
+
+        Then the lease ends before the client hears of it: its next request must not be refused because of this one.
+        """
+        return message["type"] == "http.response.body" and not (self._streams and message.get("body"))
 
     async def _cut(self, send: Send, loss: LockLostError) -> None:
         """Keep what was sent from being taken for a whole body.

@@ -74,13 +74,53 @@ async def test_a_slow_client_holds_the_lease_until_it_has_read_the_last_byte(kit
 
     app = app_of(handler, kit)
     async with calling(app, slow=True, spec=spec) as call:
-        for read in range(5):
+        for read in range(4):
             await begun(call, read)
             assert await (until(held) if read == 0 else held())
             call.read()
+        await free(held, 10)  # before the client hears that this was all: its next request is not refused
+        call.read()
         await call.ended.wait()
     assert (call.body, call.whole, call.error) == (b"012", True, None)
-    assert await held() is None
+
+
+async def test_a_client_that_asks_again_at_once_is_not_refused_because_of_its_last_request(kit, held):
+    seen = []
+
+    async def watched(scope, receive, send):
+        async def watching(message):
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                seen.append(await held())
+            await send(message)
+
+        await app(scope, receive, watching)
+
+    async def stream(request):
+        return StreamingResponse(three())
+
+    async def plain(request):
+        return PlainTextResponse("all")
+
+    async def file(request):
+        return FileResponse(__file__)
+
+    for handler in (stream, plain, file):
+        app = app_of(handler, kit)
+        assert (await asked(watched)).whole
+    assert seen == [None, None, None]
+
+
+async def test_a_lease_that_is_lost_before_the_end_of_a_stream_leaves_it_without_one(kit):
+    async def handler(request):
+        async def body():
+            yield "all"
+            await Mutex("exclusive", kit=kit).break_lock("one")
+
+        return StreamingResponse(body())
+
+    call = await asked(app_of(handler, kit))
+    assert isinstance(call.error, LockLostError)
+    assert (call.body, call.whole) == (b"all", False)
 
 
 async def test_the_lease_ends_before_tasks_in_the_background_run(kit, held):
@@ -536,10 +576,11 @@ async def test_an_endpoint_class_holds_the_lease_until_the_last_byte(kit, held, 
 
     app = app_of(Report if endpoint == "methods" else Own, kit)
     async with calling(app, slow=True) as call:
-        for read in range(5):
+        for read in range(4):
             await begun(call, read)
             assert await (until(held) if read == 0 else held())
             call.read()
+        call.read()
         await call.ended.wait()
     assert (call.body, call.error) == (b"012", None)
     assert await held() is None
@@ -586,10 +627,11 @@ async def test_below_a_base_middleware_the_lease_lasts_as_long(kit, held):
 
     app = app_of(handler, kit, [Middleware(Passing)])
     async with calling(app, slow=True) as call:
-        for read in range(4):
+        for read in range(3):  # the middleware has one piece more in hand than the client has read
             await begun(call, read)
             assert await (until(held) if read == 0 else held())
             call.read()
+        call.read()
         call.read()
         await call.ended.wait()
     assert (call.body, call.whole) == (b"012", True)
