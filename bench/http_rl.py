@@ -33,6 +33,9 @@ def free_port():
 APP_PORT = int(os.environ.get("BENCH_APP_PORT") or free_port())
 PEERS = {
     "sync_kit-mw": "ours",
+    "sync_kit-exempt": "ours",
+    "sync_kit-decorator": "ours",
+    "sync_kit-fastapi": "ours",
     "none-exclusive": "ours",
     "sync_kit-exclusive": "ours",
     "redispy-lock-exclusive": "ours",
@@ -86,13 +89,18 @@ def make_app():
         return starlette()
     if peer.endswith("-exclusive"):
         return exclusive_app(peer)
-    if peer == "sync_kit-mw":
+    if peer in ("sync_kit-mw", "sync_kit-exempt"):
         from sync_kit import SyncKit
         from sync_kit_starlette import RateLimitMiddleware
 
-        app = starlette()
-        app.add_middleware(RateLimitMiddleware, limit=1_000_000, window=3600, kit=SyncKit(URL))
+        app, exempt = starlette(), ["/"] if peer == "sync_kit-exempt" else []
+        app.add_middleware(RateLimitMiddleware, limit=1_000_000, window=3600, exempt=exempt, kit=SyncKit(URL))
         return app
+    if peer == "sync_kit-decorator":
+        from sync_kit import SyncKit
+        from sync_kit_starlette import rate_limited
+
+        return Starlette(routes=[Route("/", rate_limited("1000000/hour", kit=SyncKit(URL))(home))])
     if peer.endswith("-mw"):
         import ratelimit as R
 
@@ -127,6 +135,14 @@ def make_app():
     if peer == "none-fastapi":
 
         @app.get("/", response_class=P)
+        async def r():
+            return "ok"
+
+    elif peer == "sync_kit-fastapi":
+        from sync_kit import SyncKit
+        from sync_kit_starlette.fastapi import RateLimit
+
+        @app.get("/", response_class=P, dependencies=[Depends(RateLimit("1000000/hour", kit=SyncKit(URL)))])
         async def r():
             return "ok"
 

@@ -11,7 +11,7 @@ mk() { # name packages...
   "$ROOT/$name/bin/pip" install -q hiredis uvloop psutil "$@" > "$ROOT/$name.pip.log" 2>&1 \
     && echo "ok $name" || { echo "FAILED $name (see $ROOT/$name.pip.log)"; tail -3 "$ROOT/$name.pip.log"; }
 }
-mk ours -e "$HERE/..[starlette]" uvicorn httptools &
+mk ours -e "$HERE/..[fastapi]" uvicorn httptools &
 mk rl redis limits coredis "throttled-py[redis]" pyrate-limiter django django-ratelimit &
 mk http redis starlette fastapi uvicorn httptools slowapi limits coredis fastapi-limiter "throttled-py[redis]" &
 wait
