@@ -148,13 +148,17 @@ def has_methods(handler: Any) -> bool:
 
 
 def _on_thread(call: Callable[[], Any]) -> Call:
-    """Runs a plain `def` on a thread, and waits until it has ended: also when asyncio's own `Task.cancel` comes."""
+    """Runs a plain `def` on a thread, and waits until it has ended: also when asyncio's own `Task.cancel` comes.
+
+    If it only made something to await, as a plain wrapper of an `async def` does, that is awaited here.
+    """
 
     async def run() -> Any:
-        result, cancelled = await to_the_end(functools.partial(anyio.to_thread.run_sync, call))
+        # in a tuple, because trio refuses what can be awaited as the result of a thread
+        (result,), cancelled = await to_the_end(lambda: anyio.to_thread.run_sync(lambda: (call(),)))
         if cancelled is not None:
             raise cancelled
-        return result
+        return await result if inspect.isawaitable(result) else result
 
     return run
 
@@ -176,7 +180,7 @@ def _functions_of(handler: Any) -> Iterator[Any]:
     while isinstance(handler, functools.partial):
         handler = handler.func
     yield handler
-    yield vars(type(handler)).get("__call__")
+    yield getattr(type(handler), "__call__", None)  # noqa: B004
 
 
 def name_of(handler: Any) -> str:

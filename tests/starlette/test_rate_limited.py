@@ -97,6 +97,35 @@ def test_methods_partials_and_objects_are_handlers_too(ask, kit):
         assert codes(client, f"/{word}") == [429]
 
 
+def test_what_only_leads_to_an_async_handler_is_a_handler_too(ask, kit):
+    """An inherited `__call__`, a static method below the decorator, a plain wrapper that returns the coroutine."""
+
+    class Page:
+        async def __call__(self, request: Request) -> PlainTextResponse:
+            return PlainTextResponse("inherited")
+
+    class Inheriting(Page):
+        @rate_limited("1/minute", kit=kit)
+        @staticmethod
+        async def static(request: Request) -> PlainTextResponse:
+            return PlainTextResponse("static")
+
+    page = Page()
+
+    @functools.wraps(page.__call__)
+    def wrapped(request: Request):
+        return page(request)
+
+    routes = [
+        Route("/inherited", rate_limited("1/minute", kit=kit)(Inheriting())),
+        Route("/static", Inheriting.static),
+        Route("/wrapped", rate_limited("1/minute", kit=kit)(wrapped)),
+    ]
+    client = ask(Starlette(routes=routes))
+    for path in ("/inherited", "/static", "/wrapped"):
+        assert codes(client, path, path) == [200, 429]
+
+
 def test_one_budget_under_two_mounts_and_hosts_unless_named(ask, kit):
     @rate_limited("2/minute", kit=kit)
     async def page(request: Request) -> PlainTextResponse:
