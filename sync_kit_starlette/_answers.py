@@ -41,23 +41,30 @@ def respond(body: Mapping[str, Any], headers: Mapping[str, str]) -> JSONResponse
 
 async def answer(connection: HTTPConnection, error: SyncKitError | HTTPException, default: Response) -> Response:
     """What the app's own exception handler for `error` says, or the `default`."""
-    handler = handler_of(connection, error)
+    handler: Any = handler_of(connection, error)
     if handler is None:
         return default
-    if inspect.iscoroutinefunction(handler):
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(handler.__call__):
         return cast("Response", await handler(connection, error))
     return cast("Response", await run_in_threadpool(handler, connection, error))
 
 
 async def refuse(connection: HTTPConnection, error: SyncKitError | HTTPException, default: Response) -> Response | None:
-    """The `answer` to a request; the handshake of a WebSocket is answered here, or closed, and None returned."""
+    """The `answer` to a request; a WebSocket is answered here, or closed, and None returned.
+
+    It is closed if it was accepted before, if the server cannot answer handshakes, or if the app's handler has not
+    done anything with it.
+    """
     if not isinstance(connection, WebSocket):
         return await answer(connection, error, default)
     if connection.client_state is WebSocketState.CONNECTING:
         await connection.receive()
-    if DENIAL in connection.scope.get("extensions", {}):
-        await connection.send_denial_response(await answer(connection, error, default))
-    else:
+    said = None
+    if connection.application_state is WebSocketState.CONNECTING and DENIAL in connection.scope.get("extensions", {}):
+        said = await answer(connection, error, default)
+    if said is not None:
+        await connection.send_denial_response(said)
+    elif connection.application_state in (WebSocketState.CONNECTING, WebSocketState.CONNECTED):
         await connection.close(POLICY_VIOLATION, default.headers.get("retry-after"))
     return None
 

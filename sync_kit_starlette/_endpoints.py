@@ -180,7 +180,7 @@ def _functions_of(handler: Any) -> Iterator[Any]:
     while isinstance(handler, functools.partial):
         handler = handler.func
     yield handler
-    yield getattr(type(handler), "__call__", None)  # noqa: B004
+    yield type(handler).__call__
 
 
 def name_of(handler: Any) -> str:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.testclient import WebSocketDenialResponse
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sync_kit import ConfigurationError, RateLimiter, RateLimitError
 from sync_kit_starlette import RateLimitMiddleware, exclusive, rate_limited
@@ -352,6 +352,55 @@ def test_the_apps_own_handler_answers(ask, kit, framework):
     client = ask(app)
     assert codes(client, "/", "/") == [200, 420]
     assert client.get("/").json() == {"key": "testclient"}
+
+
+def test_the_apps_own_handler_may_be_an_object(ask, kit):
+    class Ours:
+        async def __call__(self, request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({}, 420)
+
+    @rate_limited("1/minute", kit=kit)
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    client = ask(Starlette(routes=[Route("/", page)], exception_handlers={RateLimitError: Ours()}))
+    assert codes(client, "/", "/") == [200, 420]
+
+
+@pytest.mark.parametrize(("closes", "code"), [(True, 4029), (False, 1008)])
+def test_the_apps_own_handler_may_close_a_websocket_itself(ask, kit, closes, code):
+    async def ours(websocket: WebSocket, error: Exception) -> None:
+        if closes:
+            await websocket.close(4029)
+
+    @rate_limited("1/minute", kit=kit)
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    routes = [WebSocketRoute("/", socket)]
+    client = ask(Starlette(routes=routes, exception_handlers={RateLimitError: ours}))
+    with client.websocket_connect("/"):
+        pass
+    with pytest.raises(WebSocketDisconnect) as closed, client.websocket_connect("/"):
+        pass
+    assert closed.value.code == code
+
+
+def test_a_websocket_that_was_accepted_before_is_closed(ask, kit):
+    @rate_limited("1/minute", kit=kit)
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.close()
+
+    async def accepting(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await socket(websocket)
+
+    client = ask(Starlette(routes=[WebSocketRoute("/", accepting)]))
+    for code in (1000, 1008):
+        with client.websocket_connect("/") as session, pytest.raises(WebSocketDisconnect) as closed:
+            session.receive_text()
+        assert closed.value.code == code
 
 
 def test_a_sub_apps_handler_answers_for_its_own_routes(ask, kit):
