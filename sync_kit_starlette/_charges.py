@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sync_kit")
 
 PLACE = "sync_kit.charges"
+RETRY_AFTER = "Retry-After"
 _NAMES = {name: name.lower().encode() for name in FIELDS}
 
 
@@ -37,14 +38,16 @@ class Charges:
     Attributes:
         announced: whether somebody around will add their header fields when the response starts.
         legacy: whether with `X-RateLimit-*`.
+        silent: whether without any but `Retry-After`.
     """
 
-    __slots__ = ("announced", "legacy", "made")
+    __slots__ = ("announced", "legacy", "made", "silent")
 
     def __init__(self) -> None:
         self.made: list[Charge] = []
         self.announced = False
         self.legacy = False
+        self.silent = False
 
     async def charge(self, limiter: RateLimiter, key: str | int, cost: int) -> Charge:
         """Spend `cost` units of `key`, unless this limiter did for this request before."""
@@ -66,6 +69,9 @@ class Charges:
 
     def fields(self) -> dict[str, str]:
         """The header fields that tell of all decisions."""
+        if self.silent:
+            refused = [charge.decision for charge in self.made if charge.decision.limited]
+            return {name: value for name, value in joined_fields(refused).items() if name == RETRY_AFTER}
         return joined_fields([charge.decision for charge in self.made], legacy=self.legacy)
 
     def write(self, headers: MutableHeaders) -> None:

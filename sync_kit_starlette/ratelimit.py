@@ -51,7 +51,8 @@ class RateLimitMiddleware:
         exempt: what is never counted: paths (`"/live"`, or with all below it `"/static/*"`), functions of the
             request, sync or async, or a list of these.
         methods: the methods that are counted; all if not given. A handshake is a GET.
-        headers: whether responses carry `RateLimit-Policy` and `RateLimit`: once, for all limits that they met.
+        headers: whether responses carry `RateLimit-Policy` and `RateLimit`: once, for all limits that they met. If
+            not, those of `@rate_limited` and `RateLimit` do not either; `Retry-After` stays.
         legacy_headers: whether they also carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
 
     Raises:
@@ -94,8 +95,8 @@ class RateLimitMiddleware:
         if self._exemptions.functions and await self._exemptions.ask(connection):
             await self.app(scope, receive, send)
             return
-        if self._headers and not charges.announced:
-            charges.announced, charges.legacy = True, self._legacy
+        if not charges.announced:
+            charges.announced, charges.legacy, charges.silent = True, self._legacy, not self._headers
             send = charges.announcing(send)
         refusal = await self._refusal(connection, charges)
         if refusal is None:
