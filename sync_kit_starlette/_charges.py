@@ -35,6 +35,8 @@ class Charge(NamedTuple):
 class Charges:
     """The decisions on one request, in their order. A limiter charges a key once, whoever asks and how often.
 
+    Limiters of one name and the same windows share a counter: it is charged once too, and each decides on that.
+
     Attributes:
         announced: whether somebody around will add their header fields when the response starts.
         legacy: whether with `X-RateLimit-*`.
@@ -51,10 +53,12 @@ class Charges:
 
     async def charge(self, limiter: RateLimiter, key: str | int, cost: int) -> Charge:
         """Spend `cost` units of `key`, unless this limiter did for this request before."""
-        for charge in self.made:
-            if charge.decision.key == str(key) and _alike(charge.limiter, limiter):
+        shared = [charge for charge in self.made if _share(charge, limiter, str(key))]
+        for charge in shared:
+            if _same_rules(charge.limiter, limiter, charge.decision.key) and not charge.decision.shadow:
                 return charge
-        charge = Charge(limiter, await limiter.check(key, cost=cost))
+        spent = sum(charge.decision.cost for charge in shared if not charge.decision.shadow)
+        charge = Charge(limiter, await limiter.check(key, cost=max(0, cost - spent) if spent else cost))
         self.made.append(charge)
         return charge
 
@@ -109,8 +113,13 @@ def charges_of(scope: MutableMapping[str, Any]) -> Charges:
     return charges
 
 
-def _alike(one: RateLimiter, other: RateLimiter) -> bool:
-    """Whether two limiters are the same to a request: they count on one counter, by the same rules."""
-    if one is other:
-        return True
-    return one.name == other.name and one.kit is other.kit and one.rules == other.rules and one.rules is not None
+def _share(charge: Charge, limiter: RateLimiter, key: str) -> bool:
+    """Whether `limiter` counts `key` where `charge` was made."""
+    one = charge.limiter
+    if charge.decision.key != key or one.name != limiter.name or one.kit is not limiter.kit:
+        return False
+    return one is limiter or one.checks().counter_of(key) == limiter.checks().counter_of(key)
+
+
+def _same_rules(one: RateLimiter, other: RateLimiter, key: str) -> bool:
+    return one is other or one.checks().settings.rules_for(key) == other.checks().settings.rules_for(key)

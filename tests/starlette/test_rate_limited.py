@@ -11,6 +11,7 @@ from fastapi import WebSocket as FastAPIWebSocket
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
@@ -18,7 +19,7 @@ from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sync_kit import ConfigurationError, RateLimiter, RateLimitError
-from sync_kit_starlette import RateLimitMiddleware, exclusive, rate_limited
+from sync_kit_starlette import RateLimitMiddleware, client_address, exclusive, rate_limited
 from tests.starlette.tools import codes
 
 
@@ -261,6 +262,38 @@ def test_limits_that_differ_in_rule_or_key_are_charged_each(ask, kit):
     left = [limiter.blocking.peek(key).remaining for key in ("/p", "testclient")]
     assert left == [8, 8]
     assert RateLimiter("shared", "9/hour", kit=kit).blocking.peek("testclient").remaining == 8
+
+
+@pytest.mark.parametrize("upper", ["100/minute", "4/minute"])
+def test_limits_that_share_a_counter_charge_it_once_and_each_decides(ask, kit, upper):
+    """Of one name and window, and one key: an anonymous user is counted by the address, like everybody."""
+
+    @rate_limited(upper, key=client_address, kit=kit)
+    @rate_limited("4/minute" if upper == "100/minute" else "100/minute", cost=2, kit=kit)
+    @rate_limited("50/minute", kit=kit)
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    client = ask(Starlette(routes=[Route("/", page)]))
+    assert codes(client, "/", "/", "/", "/") == [200, 200, 429, 429]
+
+
+def test_the_middlewares_of_an_app_and_of_a_mounted_one_charge_a_client_once(ask, kit):
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    sub = Starlette(routes=[Route("/", page)], middleware=[Middleware(RateLimitMiddleware, limit=4, kit=kit)])
+    app = Starlette(routes=[Mount("/sub", sub)], middleware=[Middleware(RateLimitMiddleware, limit=100, kit=kit)])
+    assert codes(ask(app), *["/sub/"] * 5) == [200] * 4 + [429]
+
+
+def test_a_limit_that_only_watches_does_not_stand_for_one_that_refuses(ask, kit):
+    @rate_limited("2/minute", shadow=True, kit=kit)
+    @rate_limited("2/minute", kit=kit)
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    assert codes(ask(Starlette(routes=[Route("/", page)])), "/", "/", "/") == [200, 200, 429]
 
 
 def test_responses_of_the_handler_carry_the_fields(ask, kit):
