@@ -115,6 +115,8 @@ class Limit:
     def _reader(self, key: str | KeyOf | None, user: UserOf | None, routed: bool) -> KeyOf:
         if user is not None and not (isinstance(key, str) and "<user>" in key):
             raise ConfigurationError('user= says what <user> is: give key="<user>" too, or leave it out')
+        if user is not None and not callable(user):
+            raise ConfigurationError(f"user must be a function of the request, not {shown(user)}")
         if key is None:
             return self._client
         if callable(key):
@@ -189,6 +191,14 @@ def client_address(connection: HTTPConnection, trusted_proxies: TrustedProxies |
 def _of_peer(peer: str | None) -> str:
     """Reading an address takes longer than the rest of the middleware, and peers come again."""
     return group_address(address_of(peer))
+
+
+def lasting(options: LimitOptions) -> LimitOptions:
+    """The same options, which may be read more than once."""
+    proxies = options.get("trusted_proxies")
+    if proxies is None or isinstance(proxies, TrustedProxies):
+        return options
+    return {**options, "trusted_proxies": TrustedProxies(proxies)}
 
 
 def _limiter(rules: tuple[Any, ...], options: Mapping[str, Any], name: str) -> RateLimiter:

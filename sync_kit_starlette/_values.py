@@ -51,7 +51,8 @@ class RequestTemplate:
         """The name for this request.
 
         Raises:
-            MissingValue: the request has no such query parameter or header, or nobody is signed in.
+            MissingValue: the request has no such query parameter or header, its path parameter is empty (`{name:path}`
+                may be), or nobody is signed in.
             ConfigurationError: the route has no such path parameter, or a parameter that is called `user` too.
         """
         self.keys.require((*self._others(), *connection.path_params))
@@ -68,7 +69,7 @@ class RequestTemplate:
         elif name == USER:
             value = await self._signed_in(connection)
         else:
-            return connection.path_params[name]
+            name, value = f"path.{name}", connection.path_params[name]
         if value is None or value == "":
             raise MissingValue(name)
         return value

@@ -30,7 +30,7 @@ from sync_kit.ratelimit.headers import PROBLEM_TYPE
 from sync_kit_starlette._answers import refuse
 from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._endpoints import name_of
-from sync_kit_starlette._limit import Limit, LimitOptions
+from sync_kit_starlette._limit import Limit, LimitOptions, lasting
 from sync_kit_starlette._values import MissingValue
 from sync_kit_starlette.mutex import OPTIONS, Section, is_own
 
@@ -64,7 +64,7 @@ class RateLimit:
 
     def __init__(self, *rules: str | Rule | RateLimiter, **options: Unpack[LimitOptions]) -> None:
         self._rules = rules
-        self._options = options
+        self._options = lasting(options)
         self._limits: dict[str, Limit] = {}
         self._limit("not known yet")  # wrong options are refused where they are written
         self._limits.clear()

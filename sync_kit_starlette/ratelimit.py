@@ -12,7 +12,7 @@ from sync_kit_starlette._answers import connection_of, handler_of, problem, refu
 from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._endpoints import Handler, Visit, around, name_of
 from sync_kit_starlette._exemptions import Exemptions
-from sync_kit_starlette._limit import Limit, LimitOptions, client_address
+from sync_kit_starlette._limit import Limit, LimitOptions, client_address, lasting
 from sync_kit_starlette.jobs import warn_if_never_started
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOption
     """Limit one handler: one budget for each key, whatever the path values. Refusals are answered with 429.
 
     The handler may be async or not, a function, a method or an endpoint class, for requests or WebSockets, with or
-    without a parameter for them; its signature stays. Several on one handler are all asked, the uppermost first;
-    a request that one of them refuses costs nothing of the others.
+    without a parameter for them; its signature stays. Several right on top of each other are all asked, the
+    uppermost first; a request that one of them refuses costs nothing of the others. If something else stands between,
+    what the upper one took stays spent.
 
     Args:
         rules (positional): texts such as `"5/minute"` or `Rule` values, decided together, or one `RateLimiter`;
@@ -148,6 +149,7 @@ def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOption
     Raises:
         ConfigurationError: when it is applied, if an argument is wrong.
     """
+    options = lasting(options)
     Limit("rate_limited", rules, options, name="not known yet")  # wrong options are refused where they are written
 
     def decorate(handler: Handler) -> Handler:

@@ -165,6 +165,18 @@ def test_keys_by_path_query_header_and_user(ask, kit):
     assert get("/1?lang=de:a") == 200
 
 
+def test_an_empty_path_parameter_is_a_missing_value(ask, kit):
+    """`{file:path}` takes an empty rest."""
+
+    @rate_limited("1/minute", key="<file>", kit=kit)
+    @exclusive("file:<file>", kit=kit)
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    client = ask(Starlette(routes=[Route("/{file:path}", page)]))
+    assert codes(client, "/", "/", "/a/b", "/a/b", "/a") == [400, 429, 200, 429, 200]
+
+
 def test_a_placeholder_that_no_route_has_is_refused_at_the_first_request(ask, kit):
     @rate_limited("1/minute", key="<ident>", kit=kit)
     async def page(request: Request) -> None: ...
@@ -472,6 +484,26 @@ def test_wrong_options_are_refused_where_they_are_written(kit):
     for options, message in [({"limits": 5}, "did you mean 'limit'"), ({"exempt": "/x"}, "has no option 'exempt'")]:
         with pytest.raises(ConfigurationError, match=message):
             rate_limited("5/minute", kit=kit, **options)  # type: ignore[arg-type]
+
+
+def test_who_is_signed_in_is_told_by_a_function(kit):
+    with pytest.raises(ConfigurationError, match="user must be a function of the request, not 'ann'"):
+        rate_limited("5/minute", key="<user>", user="ann", kit=kit)  # type: ignore[arg-type]
+
+
+def test_trusted_proxies_may_be_an_iterator(ask, kit):
+    @rate_limited("1/minute", trusted_proxies=iter(["192.0.2.1"]), kit=kit)
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    app = Starlette(routes=[Route("/", page)])
+
+    async def behind_a_proxy(scope, receive, send):
+        await app({**scope, "client": ("192.0.2.1", 1)}, receive, send)
+
+    client = ask(behind_a_proxy)
+    for address in ("198.51.100.1", "198.51.100.2"):
+        assert codes(client, "/", "/", headers={"x-forwarded-for": address}) == [200, 429]
 
 
 def test_the_signature_and_the_words_of_the_handler_stay():
