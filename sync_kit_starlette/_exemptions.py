@@ -41,7 +41,7 @@ class Exemptions:
 
     def know(self, scope: Mapping[str, Any]) -> bool:
         """Whether a request is exempt by its path or method."""
-        if self._methods is not None and scope.get("method", "GET") not in self._methods:
+        if self._methods is not None and scope.get("method", "GET").upper() not in self._methods:
             return True
         if not self._exact:
             return False

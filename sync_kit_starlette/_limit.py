@@ -90,7 +90,7 @@ class Limit:
     ) -> None:
         refuse_unknown(where, {word: options[word] for word in options if word not in OPTIONS}, OPTIONS)
         self.limiter = _limiter(rules, options, name)
-        self._client = _ClientAddress(options.get("trusted_proxies"), self.limiter.name)
+        self._client = _ClientAddress(options.get("trusted_proxies"), self.limiter)
         self._key = self._reader(options.get("key"), options.get("user"), routed)
         if options.get("trusted_proxies") is not None and callable(options.get("key")):
             raise ConfigurationError(
@@ -145,7 +145,7 @@ class Limit:
 class _ClientAddress:
     """The default key. Says once when proxies seem to stand before the app, and none is trusted."""
 
-    def __init__(self, trusted_proxies: TrustedProxies | Iterable[str] | None, limiter: str) -> None:
+    def __init__(self, trusted_proxies: TrustedProxies | Iterable[str] | None, limiter: RateLimiter) -> None:
         given = trusted_proxies
         self._trusted = given if given is None or isinstance(given, TrustedProxies) else TrustedProxies(given)
         self._limiter = limiter
@@ -160,13 +160,19 @@ class _ClientAddress:
         for name, value in scope["headers"]:
             if name in FORWARDED and not _stands_in(scope.get("client"), value):
                 self._looks = False
-                log.warning(
-                    "limiter %r counts addresses of peers, and a request carries %s: if proxies of yours stand before "
-                    "the app, all of their clients share one budget. Name them in trusted_proxies=",
-                    self._limiter,
-                    name.decode(),
-                )
+                self._warn(name.decode())
                 return
+
+    def _warn(self, header: str) -> None:
+        shared = self._limiter.checks().shared
+        if not shared.told_of_proxies:  # of the first limiter that meets one: others have the same proxies before them
+            shared.told_of_proxies = True
+            log.warning(
+                "limiter %r counts addresses of peers, and a request carries %s: if proxies of yours stand before "
+                "the app, all of their clients share one budget. Name them in trusted_proxies=, of every such limiter",
+                self._limiter.name,
+                header,
+            )
 
 
 def _stands_in(client: Any, value: bytes) -> bool:

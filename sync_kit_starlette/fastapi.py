@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Response
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from typing_extensions import Unpack
 
@@ -135,13 +134,14 @@ class Sends:
         return self._sender
 
 
-class Ended(HTTPException):
-    """Ends a request whose dependency has decided on the response."""
+class Ended(Exception):
+    """Ends a request whose dependency has decided on the response.
+
+    It is no `HTTPException`: an app's handlers for those, or for a status, would answer a second time.
+    """
 
     def __init__(self, response: Response | None) -> None:
-        super().__init__(
-            response.status_code if response else 403, headers=dict(response.headers) if response else None
-        )
+        super().__init__(f"answered with {response.status_code}" if response else "answered")
         self.response = response
 
 
@@ -149,11 +149,10 @@ def end(connection: HTTPConnection, response: Response | None) -> Ended:
     """What a dependency raises so that `response` is sent; None if the handshake of a WebSocket has been answered.
 
     A dependency cannot return a response, hence the exception; who answers it is put into the table of handlers that
-    Starlette keeps for the app. Where there is none, it is an `HTTPException` like any other.
+    Starlette keeps for the app.
     """
-    tables = connection.scope.get("starlette.exception_handlers")
-    if tables:
-        tables[0].setdefault(Ended, _response_of)
+    handlers, _ = connection.scope["starlette.exception_handlers"]
+    handlers.setdefault(Ended, _response_of)
     return Ended(response)
 
 

@@ -30,6 +30,7 @@ class Shared:
         self.breakers: dict[float, Breaker] = {}
         self.denials = Denials()
         self.line = Line()
+        self.told_of_proxies = False
         self.watched: weakref.WeakSet[Outage] = weakref.WeakSet()
 
     def breaker(self, deadline: float) -> Breaker:

@@ -113,6 +113,25 @@ def test_the_apps_own_handler_answers(ask, kit):
     assert client.get("/a").json() == {"key": "testclient"}
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_handler_for_the_status_does_not_answer_what_is_answered(ask, kit, ours):
+    api = app_with(RateLimit("1/minute", kit=kit))
+
+    @api.exception_handler(429)
+    async def of_status(request: Request, error: Exception) -> JSONResponse:
+        raise AssertionError("the same as with the decorator: there it is not asked")
+
+    if ours:
+
+        @api.exception_handler(RateLimitError)
+        async def of_error(request: Request, error: RateLimitError) -> JSONResponse:
+            return JSONResponse({"key": error.key}, 429)
+
+    client = ask(api)
+    assert codes(client, "/a", "/a") == [200, 429]
+    assert ("key" in client.get("/a").json()) == ours
+
+
 def test_websockets_are_limited_before_their_handler_runs(ask, kit):
     api, ran = FastAPI(), []
 

@@ -195,6 +195,17 @@ def test_only_some_methods_are_counted(ask, kit):
     assert [client.post("/").status_code for _ in range(2)] == [200, 429]
 
 
+def test_a_method_in_lower_case_is_counted_like_any_other(ask, kit):
+    """Some servers hand it on as it was sent, and what is mounted may take it."""
+    app = app_with(kit, limit=1, routes=[Mount("/", PlainTextResponse("x"))], methods=["POST"])
+
+    async def as_sent(scope, receive, send):
+        await app({**scope, "method": "post"} if scope["type"] == "http" else scope, receive, send)
+
+    client = ask(as_sent)
+    assert [client.post("/").status_code for _ in range(2)] == [200, 429]
+
+
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.send_text("hello")
@@ -358,11 +369,12 @@ def test_adding_it_twice_is_refused_when_the_app_starts(ask, kit, options):
 
 
 def test_a_forwarding_header_without_trusted_proxies_is_warned_of_once(ask, kit, caplog):
-    client = ask(app_with(kit, limit=9))
+    routes = [Route("/", home), Route("/few", rate_limited("9/minute", kit=kit)(home))]
+    client = ask(app_with(kit, limit=9, routes=routes))
     codes(client, "/")
     assert not caplog.records
     for number in range(3):
-        codes(client, "/", headers={"x-forwarded-for": f"203.0.113.{number}"})
+        codes(client, "/few", headers={"x-forwarded-for": f"203.0.113.{number}"})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "x-forwarded-for" in record.message
     assert "trusted_proxies=" in record.message
