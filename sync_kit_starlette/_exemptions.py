@@ -38,6 +38,8 @@ class Exemptions:
         self._below = tuple(path[:-1] for path in paths if path.endswith(BELOW))
         self._exact = frozenset(path.removesuffix(BELOW) for path in paths)
         self._methods = None if methods is None else frozenset(_method(one) for one in _list(methods))
+        if self._methods and "GET" in self._methods:
+            self._methods |= {"HEAD"}
 
     def know(self, scope: Mapping[str, Any]) -> bool:
         """Whether a request is exempt by its path or method."""

@@ -33,6 +33,9 @@ __all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]
 NAME = "http"
 """The name of the middleware's limiter."""
 
+MOST_AROUND = 100
+"""Middlewares that are looked through: an object such as `Mock` has an `app` without end."""
+
 _STACK = "__sync_kit_limits__"
 
 
@@ -50,7 +53,8 @@ class RateLimitMiddleware:
             unless given.
         exempt: what is never counted: paths (`"/live"`, or with all below it `"/static/*"`), functions of the
             request, sync or async, or a list of these.
-        methods: the methods that are counted; all if not given. A handshake is a GET.
+        methods: the methods that are counted; all if not given. A handshake is a GET, and GET stands for HEAD too,
+            which the same handlers answer.
         headers: whether responses carry `RateLimit-Policy` and `RateLimit`: once, for all limits that they met. If
             not, those of `@rate_limited` and `RateLimit` do not either; `Retry-After` stays.
         legacy_headers: whether they also carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
@@ -124,7 +128,7 @@ class RateLimitMiddleware:
 
 def _refuse_twice(app: Any, name: str) -> None:
     """A second middleware on the counters of the first is a mistake: added twice, or without a name of its own."""
-    while app is not None:
+    for _ in range(MOST_AROUND):
         if isinstance(app, RateLimitMiddleware) and app.limiter.name == name:
             raise ConfigurationError(
                 f"RateLimitMiddleware is added twice with a limiter named {name!r}: remove one, or give it a name= of "

@@ -6,6 +6,7 @@ import contextvars
 import inspect
 import logging
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.applications import Starlette
@@ -197,6 +198,11 @@ def test_only_some_methods_are_counted(ask, kit):
     assert [client.post("/").status_code for _ in range(2)] == [200, 429]
 
 
+def test_get_stands_for_head_too(ask, kit):
+    client = ask(app_with(kit, limit=1, methods=["GET"]))
+    assert [client.head("/").status_code for _ in range(2)] == [200, 429]
+
+
 def test_a_method_in_lower_case_is_counted_like_any_other(ask, kit):
     """Some servers hand it on as it was sent, and what is mounted may take it."""
     app = app_with(kit, limit=1, routes=[Mount("/", PlainTextResponse("x"))], methods=["POST"])
@@ -360,6 +366,12 @@ def test_two_middlewares_with_names_are_two_limits(ask, kit):
     admitted = client.get("/").headers
     assert admitted.get_list("ratelimit-policy") == ['"2/hour";q=2;w=3600, "5/minute";q=5;w=60']
     assert codes(client, "/", "/") == [200, 429]
+
+
+def test_any_object_may_stand_inside(kit):
+    """A test's `Mock` has an `app`, which has an `app`, ..."""
+    inside = Mock()
+    assert RateLimitMiddleware(inside, limit=5, kit=kit).app is inside
 
 
 @pytest.mark.parametrize("options", [{}, {"name": "http"}])
