@@ -22,6 +22,7 @@ log = logging.getLogger("sync_kit")
 
 PLACE = "sync_kit.charges"
 RETRY_AFTER = "Retry-After"
+STARTS = ("http.response.start", "websocket.http.response.start")
 _NAMES = {name: name.lower().encode() for name in FIELDS}
 
 
@@ -87,7 +88,7 @@ class Charges:
         """A `send` that adds the fields when the response starts, but for those that are there already."""
 
         async def announcing(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in STARTS:
                 headers = list(message.get("headers", ()))
                 there = [name for name, _ in headers]
                 for field, value in self.fields().items():

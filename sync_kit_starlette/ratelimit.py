@@ -95,13 +95,14 @@ class RateLimitMiddleware:
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
         warn_if_never_started()
-        connection, charges = connection_of(scope, receive, send), charges_of(scope)
-        if self._exemptions.functions and await self._exemptions.ask(connection):
+        if self._exemptions.functions and await self._exemptions.ask(connection_of(scope, receive, send)):
             await self.app(scope, receive, send)
             return
+        charges = charges_of(scope)
         if not charges.announced:
             charges.announced, charges.legacy, charges.silent = True, self._legacy, not self._headers
             send = charges.announcing(send)
+        connection = connection_of(scope, receive, send)
         refusal = await self._refusal(connection, charges)
         if refusal is None:
             await self.app(scope, receive, send)

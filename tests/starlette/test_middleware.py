@@ -231,6 +231,17 @@ def test_a_refused_handshake_is_answered_with_429(ask, kit):
     assert refused.value.json()["violated-policies"] == ["1/minute"]
 
 
+def test_a_handshake_that_the_apps_own_handler_refuses_carries_the_fields(ask, kit):
+    client = ask(app_with(kit, limit=1, routes=[WebSocketRoute("/ws", echo)], handlers={RateLimitError: ours}))
+    with client.websocket_connect("/ws"):
+        pass
+    with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/ws"):
+        pass
+    assert refused.value.status_code == 420
+    assert refused.value.headers["retry-after"]
+    assert refused.value.headers.get_list("ratelimit-policy") == ['"1/minute";q=1;w=60']
+
+
 def test_a_refused_handshake_is_closed_where_the_server_cannot_answer(ask, kit):
     app = app_with(kit, limit=1, routes=[WebSocketRoute("/ws", echo)])
 
