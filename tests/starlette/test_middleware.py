@@ -386,11 +386,11 @@ def test_any_object_may_stand_inside(kit):
 
 
 @pytest.mark.parametrize("options", [{}, {"name": "http"}])
-def test_adding_it_twice_is_refused_when_the_app_starts(ask, kit, options):
+def test_adding_it_twice_is_refused_when_the_app_starts(kit, options):
     app = app_with(kit, limit=5)
     app.add_middleware(RateLimitMiddleware, limit=7, kit=kit, **options)
     with pytest.raises(ConfigurationError, match="added twice with a limiter named 'http'"):
-        ask(app)
+        app.build_middleware_stack()
 
 
 def test_a_forwarding_header_without_trusted_proxies_is_warned_of_once(ask, kit, caplog):
