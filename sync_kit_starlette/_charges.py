@@ -27,10 +27,11 @@ _NAMES = {name: name.lower().encode() for name in FIELDS}
 
 
 class Charge(NamedTuple):
-    """One decision on a request, and who made it."""
+    """One decision on a request, who made it, and whether it is given back if another limit refuses the request."""
 
     limiter: RateLimiter
     decision: Decision
+    returned: bool
 
 
 class Charges:
@@ -52,20 +53,26 @@ class Charges:
         self.legacy = False
         self.silent = False
 
-    async def charge(self, limiter: RateLimiter, key: str | int, cost: int) -> Charge:
-        """Spend `cost` units of `key`, unless this limiter did for this request before."""
+    async def charge(self, limiter: RateLimiter, key: str | int, cost: int, *, returned: bool) -> Charge:
+        """Spend `cost` units of `key`, unless this limiter did for this request before.
+
+        If that is refused, what was spent before is given back, so far as it is `returned`.
+        """
         shared = [charge for charge in self.made if _share(charge, limiter, str(key))]
         for charge in shared:
             if _same_rules(charge.limiter, limiter, charge.decision.key) and not charge.decision.shadow:
                 return charge
         spent = sum(charge.decision.cost for charge in shared if not charge.decision.shadow)
-        charge = Charge(limiter, await limiter.check(key, cost=max(0, cost - spent) if spent else cost))
+        decision = await limiter.check(key, cost=max(0, cost - spent) if spent else cost)
+        if decision.limited:
+            await self._give_back()
+        charge = Charge(limiter, decision, returned)
         self.made.append(charge)
         return charge
 
-    async def give_back(self, charges: list[Charge]) -> None:
-        """Undo what was charged for a request that something else refused. What cannot be undone is logged."""
-        for charge in charges:
+    async def _give_back(self) -> None:
+        """Undo what was charged for a request that another limit refuses. What cannot be undone is logged."""
+        for charge in [charge for charge in self.made if charge.returned]:
             self.made.remove(charge)
             try:
                 await charge.limiter.refund(charge.decision)

@@ -73,7 +73,8 @@ class Limit:
         where: who is configured, for errors.
         rules: texts or `Rule` values, or one `RateLimiter`.
         options: see `LimitOptions`.
-        routed: whether path parameters are known when it charges.
+        routed: whether it limits a handler, so that path parameters are known when it charges, and what it takes is
+            given back if another limit refuses; else it counts requests, whatever comes of them.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -90,8 +91,9 @@ class Limit:
     ) -> None:
         refuse_unknown(where, {word: options[word] for word in options if word not in OPTIONS}, OPTIONS)
         self.limiter = _limiter(rules, options, name)
+        self._routed = routed
         self._client = _ClientAddress(options.get("trusted_proxies"), self.limiter)
-        self._key = self._reader(options.get("key"), options.get("user"), routed)
+        self._key = self._reader(options.get("key"), options.get("user"))
         if options.get("trusted_proxies") is not None and callable(options.get("key")):
             raise ConfigurationError(
                 "trusted_proxies= belongs to the default key: in a key= of your own call "
@@ -110,9 +112,9 @@ class Limit:
             cost = cost(connection)
             if inspect.isawaitable(cost):
                 cost = await cost
-        return await charges.charge(self.limiter, key, cost)
+        return await charges.charge(self.limiter, key, cost, returned=self._routed)
 
-    def _reader(self, key: str | KeyOf | None, user: UserOf | None, routed: bool) -> KeyOf:
+    def _reader(self, key: str | KeyOf | None, user: UserOf | None) -> KeyOf:
         if user is not None and not (isinstance(key, str) and "<user>" in key):
             raise ConfigurationError('user= says what <user> is: give key="<user>" too, or leave it out')
         if user is not None and not callable(user):
@@ -128,7 +130,7 @@ class Limit:
             raise ConfigurationError(
                 f"key={key!r} has no placeholder, so all clients would be one: write <user>, <id>, ..."
             )
-        if template.path_names and not routed:
+        if template.path_names and not self._routed:
             raise ConfigurationError(
                 f"<{template.path_names[0]}> in key={key!r}: a middleware runs before routing and knows no path "
                 "parameters: take @rate_limited, or RateLimit of sync_kit_starlette.fastapi"

@@ -45,7 +45,7 @@ class RateLimit:
     Without a name, each handler that depends on it has a budget of its own, the one that `@rate_limited` gives it: a
     router of three handlers with `RateLimit("10/minute")` admits ten of each. With `name=` they share one.
     The same limit met twice by a request, here and in a decorator or middleware, charges it once. A refused request is
-    answered like one of `@rate_limited`, and no handler runs.
+    answered like one of `@rate_limited`, and no handler runs; what other dependencies took is given back.
 
     Responses that FastAPI makes carry `RateLimit-Policy` and `RateLimit`; one that the handler returns itself does
     where the middleware is around.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sync_kit import RateLimiter, SyncKitError
     from sync_kit.ratelimit import Rule
-    from sync_kit_starlette._charges import Charge, Charges
+    from sync_kit_starlette._charges import Charges
     from sync_kit_starlette._exemptions import Exempt
 
 __all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]
@@ -142,9 +142,8 @@ def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOption
     """Limit one handler: one budget for each key, whatever the path values. Refusals are answered with 429.
 
     The handler may be async or not, a function, a method or an endpoint class, for requests or WebSockets, with or
-    without a parameter for them; its signature stays. Several right on top of each other are all asked, the
-    uppermost first; a request that one of them refuses costs nothing of the others. If something else stands between,
-    what the upper one took stays spent.
+    without a parameter for them; its signature stays. Several on one handler are all asked, the uppermost
+    first; a request that one of them refuses costs nothing of the others.
 
     Args:
         rules (positional): texts such as `"5/minute"` or `Rule` values, decided together, or one `RateLimiter`;
@@ -183,14 +182,10 @@ def _below(handler: Any) -> _Stack:
 
 async def _visit(limits: tuple[Limit, ...], visit: Visit) -> Any:
     charges = charges_of(visit.connection.scope)
-    ours: list[Charge] = []
     for limit in limits:
-        before = len(charges.made)
         charge = await limit.charge(visit.connection, charges)
         if charge.decision.limited:
-            await charges.give_back(ours)
             return await refuse(visit.connection, *charges.refusal(charge))
-        ours += charges.made[before:]
     if visit.headers is not None:
         charges.write(visit.headers)
     response = await visit.call()

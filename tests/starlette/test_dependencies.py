@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from sync_kit import ConfigurationError, Decision, Jobs, Mutex, RateLimitError, SyncKit
+from sync_kit import ConfigurationError, Decision, Jobs, Mutex, RateLimiter, RateLimitError, SyncKit
 from sync_kit.jobs import Sender
 from sync_kit.kit import default_kit
 from sync_kit.mutex import Lease
@@ -77,8 +77,28 @@ def test_on_router_and_app_and_included_with_prefixes(ask, kit):
     outer.include_router(router)
     api.include_router(outer)
     client = ask(api)
-    assert codes(client, "/v1/r/1", "/v1/r/1", "/v1/r/1", "/v1/r/2") == [200, 200, 429, 429]
-    assert codes(client, "/free", "/free") == [200, 429]
+    assert codes(client, "/v1/r/1", "/v1/r/1", "/v1/r/1", "/v1/r/2", "/v1/r/2") == [200, 200, 429, 200, 429]
+    assert codes(client, "/free", "/free", "/free") == [200, 200, 429], "what was refused has cost the app nothing"
+
+
+def test_what_a_handlers_other_limits_took_is_given_back_and_the_middlewares_is_not(ask, kit):
+    hourly = Depends(RateLimit("9/hour", name="hourly", kit=kit))
+    api = FastAPI(dependencies=[Depends(RateLimit("8/hour", name="app", kit=kit))])
+    api.add_middleware(RateLimitMiddleware, "20/hour", kit=kit)
+
+    @api.get("/a", dependencies=[hourly, Depends(RateLimit("1/minute", kit=kit))])
+    async def a() -> str:
+        return "a"
+
+    @api.get("/b", dependencies=[hourly])
+    @rate_limited("1/minute", kit=kit)
+    async def b() -> str:
+        return "b"
+
+    assert codes(ask(api), "/a", "/a", "/a", "/b", "/b") == [200, 429, 429, 200, 429]
+    limiters = [RateLimiter(name, rule, kit=kit) for name, rule in [("hourly", "9/hour"), ("app", "8/hour")]]
+    assert [limiter.blocking.peek("testclient").remaining for limiter in limiters] == [7, 6]
+    assert RateLimiter("http", "20/hour", kit=kit).blocking.peek("testclient").remaining == 15
 
 
 def test_the_decision_is_given_to_who_asks_for_it(ask, kit):

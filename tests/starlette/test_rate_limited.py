@@ -227,7 +227,7 @@ def test_what_stands_between_two_limits_keeps_its_place(ask, kit):
 
         return count
 
-    @rate_limited("5/hour", kit=kit)
+    @rate_limited("5/hour", name="hourly", kit=kit)
     @counted
     @rate_limited("1/minute", kit=kit)
     async def page(request: Request) -> PlainTextResponse:
@@ -236,6 +236,9 @@ def test_what_stands_between_two_limits_keeps_its_place(ask, kit):
     client = ask(Starlette(routes=[Route("/", page)]))
     assert codes(client, "/", "/") == [200, 429]
     assert len(calls) == 2
+    assert RateLimiter("hourly", "5/hour", kit=kit).blocking.peek("testclient").remaining == 4, (
+        "a refusal costs nothing"
+    )
 
 
 def test_middleware_decorator_and_dependency_charge_a_limiter_once(ask, kit):
