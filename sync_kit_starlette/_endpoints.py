@@ -128,7 +128,8 @@ def _adding(more: MutableHeaders, send: Send) -> Send:
     async def adding(message: Message) -> None:
         if message["type"] == "http.response.start" and more:
             headers = MutableHeaders(raw=list(message.get("headers", ())))
-            headers.update(more)
+            for name, value in more.items():
+                headers.setdefault(name, value)  # what a handler says knows of more than was known before it ran
             message = {**message, "headers": headers.raw}
         await send(message)
 

@@ -6,7 +6,7 @@ Annotations are not postponed here: FastAPI reads those of objects that are call
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import Depends, Response
+from fastapi import Depends, HTTPException, Response
 from starlette.requests import HTTPConnection
 from typing_extensions import Unpack
 
@@ -134,14 +134,23 @@ class Sends:
         return self._sender
 
 
-class Ended(Exception):
+class _Answered(int):
+    """A status that no table of handlers knows, though it equals any other: the app would answer a second time."""
+
+    def __hash__(self) -> int:
+        return hash((_Answered, int(self)))
+
+    __eq__ = int.__eq__
+
+
+class Ended(HTTPException):
     """Ends a request whose dependency has decided on the response.
 
-    It is no `HTTPException`: an app's handlers for those, or for a status, would answer a second time.
+    Dependencies with `yield` see it pass like any `HTTPException`, which is no fault of the handler.
     """
 
     def __init__(self, response: Response | None) -> None:
-        super().__init__(f"answered with {response.status_code}" if response else "answered")
+        super().__init__(_Answered(response.status_code if response else 403), "answered by sync_kit")
         self.response = response
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import anyio
 import fastapi
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -151,6 +151,19 @@ def test_a_handler_for_the_status_does_not_answer_what_is_answered(ask, kit, our
     client = ask(api)
     assert codes(client, "/a", "/a") == [200, 429]
     assert ("key" in client.get("/a").json()) == ours
+
+
+def test_a_refusal_is_no_fault_to_dependencies_with_yield(ask, kit):
+    async def session():
+        try:
+            yield
+        except HTTPException:
+            raise
+        except Exception as fault:
+            raise HTTPException(500) from fault
+
+    client = ask(app_with(session, RateLimit("1/minute", kit=kit)))
+    assert codes(client, "/a", "/a") == [200, 429]
 
 
 def test_websockets_are_limited_before_their_handler_runs(ask, kit):

@@ -55,6 +55,19 @@ def test_a_decorated_endpoint_class_has_one_budget_for_all_methods(ask, kit):
     assert Page.__name__ == "Page"
 
 
+def test_fields_tell_of_the_class_and_of_its_method(ask, kit):
+    @rate_limited("9/minute", kit=kit)
+    class Page(HTTPEndpoint):
+        @rate_limited("1/minute", kit=kit)
+        async def get(self, request: Request) -> PlainTextResponse:
+            return PlainTextResponse("got")
+
+    client = ask(Starlette(routes=[Route("/", Page)]))
+    admitted, refused = client.get("/"), client.get("/")
+    assert admitted.headers.get_list("ratelimit-policy") == ['"9/minute";q=9;w=60, "1/minute";q=1;w=60']
+    assert refused.headers.get_list("ratelimit-policy") == ['"1/minute";q=1;w=60']
+
+
 def test_a_decorated_websocket_is_limited(ask, kit):
     @rate_limited("1/minute", kit=kit)
     async def function(websocket: WebSocket) -> None:
