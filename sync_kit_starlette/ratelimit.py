@@ -99,8 +99,9 @@ class RateLimitMiddleware:
             await self.app(scope, receive, send)
             return
         charges = charges_of(scope)
+        charges.legacy = charges.legacy or self._legacy
         if not charges.announced:
-            charges.announced, charges.legacy, charges.silent = True, self._legacy, not self._headers
+            charges.announced, charges.silent = True, not self._headers
             send = charges.announcing(send)
         connection = connection_of(scope, receive, send)
         refusal = await self._refusal(connection, charges)
