@@ -32,7 +32,8 @@ class Exemptions:
     __slots__ = ("_below", "_exact", "_methods", "functions")
 
     def __init__(self, exempt: Exempt | Iterable[Exempt], methods: Iterable[str] | None) -> None:
-        given = [exempt] if isinstance(exempt, str) or callable(exempt) else list(exempt)
+        several = isinstance(exempt, Iterable) and not isinstance(exempt, str) and not callable(exempt)
+        given: list[Any] = list(exempt) if several else [exempt]  # type: ignore[arg-type]
         paths = [_path(one) for one in given if not callable(one)]
         self.functions = tuple(one for one in given if callable(one))
         self._below = tuple(path[:-1] for path in paths if path.endswith(BELOW))
@@ -68,7 +69,10 @@ def _path(given: object) -> str:
 
 
 def _list(methods: Iterable[str]) -> list[str]:
-    return [methods] if isinstance(methods, str) else list(methods)
+    given = [methods] if isinstance(methods, str) else list(methods)
+    if not given:
+        raise ConfigurationError("methods is empty, so nothing would be counted: leave it out to count all")
+    return given
 
 
 def _method(given: object) -> str:

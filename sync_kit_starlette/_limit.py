@@ -211,6 +211,8 @@ def lasting(options: LimitOptions) -> LimitOptions:
 
 def _limiter(rules: tuple[Any, ...], options: Mapping[str, Any], name: str) -> RateLimiter:
     given = {word: options[word] for word in LIMITER_OPTIONS if word in options}
+    if given.get("kit") is not None and not isinstance(given["kit"], SyncKit):
+        raise ConfigurationError(f"kit must be a SyncKit, not {shown(given['kit'])}")
     if any(isinstance(rule, RateLimiter) for rule in rules):
         if len(rules) > 1 or given:
             more = ", ".join(f"{word}=" for word in given) or "a second one"

@@ -422,6 +422,9 @@ def test_a_server_that_has_read_the_header_is_not_warned_of(ask, kit, caplog):
         ({"exempt": "live"}, "exempt takes paths"),
         ({"exempt": ["/a*b"]}, "exempt takes paths"),
         ({"exempt": [3]}, "exempt takes paths"),
+        ({"exempt": None}, "exempt takes paths"),
+        ({"methods": []}, "methods is empty"),
+        ({"kit": "redis://localhost"}, "kit must be a SyncKit, not 'redis://localhost'"),
         ({"methods": [3]}, "methods takes names"),
         ({"key": "all"}, "has no placeholder"),
         ({"key": "<id>"}, "runs before routing"),
@@ -435,7 +438,7 @@ def test_a_server_that_has_read_the_header_is_not_warned_of(ask, kit, caplog):
 )
 def test_wrong_options_are_refused_when_the_app_starts(kit, options, message):
     with pytest.raises(ConfigurationError, match=message):
-        app_with(kit, limit=5, **options).build_middleware_stack()
+        app_with(**{"kit": kit, "limit": 5, **options}).build_middleware_stack()
 
 
 def test_a_limiter_and_options_of_another_one_do_not_go_together(kit):
