@@ -179,7 +179,7 @@ class _ClientAddress:
 
 def _stands_in(client: Any, value: bytes) -> bool:
     """Whether the server has read the header already, as uvicorn does with --proxy-headers."""
-    return client is not None and client[0].encode() in value
+    return bool(client and client[0]) and client[0].encode() in value
 
 
 def client_address(connection: HTTPConnection, trusted_proxies: TrustedProxies | None = None) -> str:

@@ -406,6 +406,17 @@ def test_a_forwarding_header_without_trusted_proxies_is_warned_of_once(ask, kit,
     assert "trusted_proxies=" in record.message
 
 
+@pytest.mark.parametrize("peer", [None, ("", 0), (None, 0)])
+def test_a_unix_socket_behind_a_proxy_is_warned_of(ask, kit, caplog, peer):
+    app = app_with(kit, limit=9)
+
+    async def on_a_socket(scope, receive, send):
+        await app({**scope, "client": peer}, receive, send)
+
+    assert codes(ask(on_a_socket), "/", headers={"x-forwarded-for": "203.0.113.7"}) == [200]
+    assert "trusted_proxies=" in caplog.text
+
+
 def test_a_server_that_has_read_the_header_is_not_warned_of(ask, kit, caplog):
     app = app_with(kit, limit=9)
 
