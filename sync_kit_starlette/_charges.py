@@ -58,17 +58,22 @@ class Charges:
 
         If that is refused, what was spent before is given back, so far as it is `returned`.
         """
-        shared = [charge for charge in self.made if _share(charge, limiter, str(key))]
-        for charge in shared:
-            if _same_rules(charge.limiter, limiter, charge.decision.key) and not charge.decision.shadow:
-                return charge
-        spent = sum(charge.decision.cost for charge in shared if not charge.decision.shadow)
+        made, spent = self._so_far(limiter, str(key)) if self.made else (None, 0)
+        if made is not None:
+            return made
         decision = await limiter.check(key, cost=max(0, cost - spent) if spent else cost)
         if decision.limited:
             await self._give_back()
         charge = Charge(limiter, decision, returned)
         self.made.append(charge)
         return charge
+
+    def _so_far(self, limiter: RateLimiter, key: str) -> tuple[Charge | None, int]:
+        """The charge that stands for one of `limiter`, and what was spent on its counter."""
+        shared = [charge for charge in self.made if _share(charge, limiter, key)]
+        counted = [charge for charge in shared if not charge.decision.shadow]
+        same = (charge for charge in counted if _same_rules(charge.limiter, limiter, charge.decision.key))
+        return next(same, None), sum(charge.decision.cost for charge in counted)
 
     async def _give_back(self) -> None:
         """Undo what was charged for a request that another limit refuses. What cannot be undone is logged."""
@@ -110,7 +115,9 @@ class Charges:
     def refusal(self, refused: Charge) -> tuple[RateLimitError, Response]:
         """The error of a refused request, and the response that it is answered with if the app has no other."""
         decision = refused.decision
-        return RateLimitError(decision.limiter, decision), respond(problem_body(decision), self.fields())
+        before = [charge.decision for charge in self.made if charge is not refused]
+        body = problem_body(decision, before=before)
+        return RateLimitError(decision.limiter, decision), respond(body, self.fields())
 
 
 def charges_of(scope: MutableMapping[str, Any]) -> Charges:

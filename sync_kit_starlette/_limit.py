@@ -76,6 +76,10 @@ class Limit:
         routed: whether it limits a handler, so that path parameters are known when it charges, and what it takes is
             given back if another limit refuses; else it counts requests, whatever comes of them.
 
+    Attributes:
+        limiter: where it is counted.
+        template: what makes the key, if that is a template.
+
     Raises:
         ConfigurationError: an argument is wrong.
     """
@@ -93,6 +97,7 @@ class Limit:
         self.limiter = _limiter(rules, options, name)
         self._routed = routed
         self._client = _ClientAddress(options.get("trusted_proxies"), self.limiter)
+        self.template: RequestTemplate | None = None
         self._key = self._reader(options.get("key"), options.get("user"))
         if options.get("trusted_proxies") is not None and callable(options.get("key")):
             raise ConfigurationError(
@@ -135,6 +140,7 @@ class Limit:
                 f"<{template.path_names[0]}> in key={key!r}: a middleware runs before routing and knows no path "
                 "parameters: take @rate_limited, or RateLimit of sync_kit_starlette.fastapi"
             )
+        self.template = template
         return functools.partial(self._filled, template)
 
     async def _filled(self, template: RequestTemplate, connection: HTTPConnection) -> str:

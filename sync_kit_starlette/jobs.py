@@ -19,6 +19,7 @@ from sync_kit.options import refuse_unknown, shown
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
 from sync_kit_starlette._beside import Beside
 from sync_kit_starlette._sigterm import heard
+from sync_kit_starlette._start import check_routes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -143,7 +144,12 @@ class JobWorker:
             life.quiet()
 
     def __call__(self, app: Any) -> AbstractAsyncContextManager[Any]:
-        """The lifespan of an app; answers the state of your own one."""
+        """The lifespan of an app; answers the state of your own one. Placeholders of its handlers are checked first.
+
+        Raises:
+            ConfigurationError: a placeholder of `@exclusive` or `key=` is no parameter of the path that it stands on.
+        """
+        check_routes(app)
         return self._around(None if self._lifespan is None else self._lifespan(app))
 
     async def __aenter__(self) -> Self:

@@ -17,6 +17,7 @@ from sync_kit.options import choice, refuse_unknown
 from sync_kit_starlette._answers import handler_of, problem, refuse
 from sync_kit_starlette._bodies import held
 from sync_kit_starlette._endpoints import Handler, Visit, around, around_methods, has_methods, signature_of
+from sync_kit_starlette._start import remember
 from sync_kit_starlette._values import MissingValue, RequestTemplate
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def exclusive(
 
     Raises:
         ConfigurationError: when it is applied, if an argument is wrong, or if the handler names its path
-            parameters (FastAPI) and a placeholder is not among them; else at the first request.
+            parameters (FastAPI) and a placeholder is not among them; else when an app starts that has a
+            `RateLimitMiddleware` or a `job_worker`, which look at its routes; else at the first request.
     """
     refuse_unknown("exclusive", unknown, OPTIONS)
     section = Section(resource, on_conflict=on_conflict, ttl=ttl, wait=wait, user=user, name=name, kit=kit)
@@ -99,7 +101,9 @@ def exclusive(
     def decorate(handler: Handler) -> Handler:
         _refuse_unknown_placeholders(section.template, handler)
         stand = around_methods if has_methods(handler) else around
-        return cast("Handler", stand(cast("Any", handler), section.step, "@exclusive"))
+        endpoint = stand(cast("Any", handler), section.step, "@exclusive")
+        remember(endpoint, section.template)
+        return cast("Handler", endpoint)
 
     return decorate
 
@@ -230,7 +234,8 @@ def _refuse_unknown_placeholders(template: RequestTemplate, handler: Callable[..
 
 def _is_request(parameter: inspect.Parameter) -> bool:
     kind = parameter.annotation
-    return parameter.name in ("self", "request", "req") or (inspect.isclass(kind) and issubclass(kind, HTTPConnection))
+    of_request = inspect.isclass(kind) and issubclass(kind, (HTTPConnection, Response))
+    return of_request or parameter.name in ("self", "request", "req")
 
 
 def _may_name_others(parameter: inspect.Parameter) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
@@ -13,6 +13,7 @@ from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._endpoints import Handler, Visit, around, name_of
 from sync_kit_starlette._exemptions import Exemptions
 from sync_kit_starlette._limit import Limit, LimitOptions, client_address, lasting
+from sync_kit_starlette._start import apps_inside, check_routes, is_made_late, refuse_to_start, remember
 from sync_kit_starlette.jobs import warn_if_never_started
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ __all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]
 
 NAME = "http"
 """The name of the middleware's limiter."""
-
-MOST_AROUND = 100
-"""Middlewares that are looked through: an object such as `Mock` has an `app` without end."""
-
-_STACK = "__sync_kit_limits__"
 
 
 class RateLimitMiddleware:
@@ -76,22 +72,41 @@ class RateLimitMiddleware:
         **options: Unpack[LimitOptions],
     ) -> None:
         self.app = app
-        self._limit = Limit("RateLimitMiddleware", rules, options, name=NAME, routed=False)
-        self.limiter = self._limit.limiter
-        self._exemptions = Exemptions(exempt, methods)
+        self._error: ConfigurationError | None = None
         self._headers = headers
         self._legacy = legacy_headers
-        _refuse_twice(app, self.limiter.name)
+        try:
+            self._limit = Limit("RateLimitMiddleware", rules, options, name=NAME, routed=False)
+            self._exemptions = Exemptions(exempt, methods)
+            _refuse_twice(app, self.limiter.name)
+        except ConfigurationError as error:
+            if not is_made_late(app):
+                raise
+            self._error = error
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The limiter that counts."""
+        return self._limit.limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
         kind = scope["type"]
-        if kind == "lifespan":
-            await self.app(scope, receive, self._closing(send))
+        if self._error is not None:
+            await refuse_to_start(self._error, scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(scope, receive, send)
         elif kind not in ("http", "websocket") or self._exemptions.know(scope):
             await self.app(scope, receive, send)
         else:
             await self._visit(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_routes(scope.get("app"))
+        except ConfigurationError as error:
+            await refuse_to_start(error, scope, receive, send)
+        await self.app(scope, receive, self._closing(send))
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
         warn_if_never_started()
@@ -130,13 +145,12 @@ class RateLimitMiddleware:
 
 def _refuse_twice(app: Any, name: str) -> None:
     """A second middleware on the counters of the first is a mistake: added twice, or without a name of its own."""
-    for _ in range(MOST_AROUND):
-        if isinstance(app, RateLimitMiddleware) and app.limiter.name == name:
-            raise ConfigurationError(
-                f"RateLimitMiddleware is added twice with a limiter named {name!r}: remove one, or give it a name= of "
-                "its own if both are meant"
-            )
-        app = getattr(app, "app", None)
+    others = (inner for inner in apps_inside(app) if isinstance(inner, RateLimitMiddleware) and inner._error is None)
+    if any(other.limiter.name == name for other in others):
+        raise ConfigurationError(
+            f"RateLimitMiddleware is added twice with a limiter named {name!r}: remove one, or give it a name= of "
+            "its own if both are meant"
+        )
 
 
 def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOptions]) -> Callable[[Handler], Handler]:
@@ -158,35 +172,20 @@ def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOption
     Limit("rate_limited", rules, options, name="not known yet")  # wrong options are refused where they are written
 
     def decorate(handler: Handler) -> Handler:
-        limit, below = Limit("rate_limited", rules, options, name=name_of(handler)), _below(handler)
-        limits = (limit, *below.limits)
-        endpoint = around(below.handler, functools.partial(_visit, limits), "@rate_limited")
-        setattr(endpoint, _STACK, _Stack(endpoint, below.handler, limits))
+        limit = Limit("rate_limited", rules, options, name=name_of(handler))
+        endpoint = around(handler, functools.partial(_visit, limit), "@rate_limited")
+        if limit.template is not None:
+            remember(endpoint, limit.template)
         return cast("Handler", endpoint)
 
     return decorate
 
 
-class _Stack(NamedTuple):
-    """The limits that stand directly on top of each other around a handler."""
-
-    endpoint: Any
-    handler: Any
-    limits: tuple[Limit, ...]
-
-
-def _below(handler: Any) -> _Stack:
-    """The limits that `handler` has already; none if something else stands around them, which may carry their mark."""
-    stack = getattr(handler, _STACK, None)
-    return stack if isinstance(stack, _Stack) and stack.endpoint is handler else _Stack(handler, handler, ())
-
-
-async def _visit(limits: tuple[Limit, ...], visit: Visit) -> Any:
+async def _visit(limit: Limit, visit: Visit) -> Any:
     charges = charges_of(visit.connection.scope)
-    for limit in limits:
-        charge = await limit.charge(visit.connection, charges)
-        if charge.decision.limited:
-            return await refuse(visit.connection, *charges.refusal(charge))
+    charge = await limit.charge(visit.connection, charges)
+    if charge.decision.limited:
+        return await refuse(visit.connection, *charges.refusal(charge))
     if visit.headers is not None:
         charges.write(visit.headers)
     response = await visit.call()

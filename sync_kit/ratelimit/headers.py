@@ -60,10 +60,10 @@ def joined_fields(decisions: Sequence[Decision], *, legacy: bool = False) -> dic
     counted = [decision for decision in decisions if decision.decided_by not in _UNCOUNTED]
     if not counted:
         return fields
-    policies, left = [], []
+    policies, left, times = [], [], _Times()
     for decision in counted:
         for rule, remaining, reset in decision.left():
-            name, policy = _texts(rule)
+            name, policy = _texts(rule, times.more(rule.name))
             policies.append(policy)
             left.append(f"{name};r={min(remaining, _MOST)};t={min(-(-reset // 1000), _MOST)}")
     fields["RateLimit-Policy"], fields["RateLimit"] = ", ".join(policies), ", ".join(left)
@@ -75,11 +75,23 @@ def joined_fields(decisions: Sequence[Decision], *, legacy: bool = False) -> dic
     return fields
 
 
+class _Times(dict[str, int]):
+    """How often a name has come: in one field each item has a name of its own."""
+
+    def more(self, name: str) -> int:
+        number = self[name] = self.get(name, 0) + 1
+        return number
+
+
 @functools.lru_cache(maxsize=1000)
-def _texts(rule: Rule) -> tuple[str, str]:
-    """A rule's name, and its item in `RateLimit-Policy`."""
-    name = _string(rule.name)
+def _texts(rule: Rule, number: int) -> tuple[str, str]:
+    """What the `number`th rule of its name is called, and its item in `RateLimit-Policy`."""
+    name = _string(_numbered(rule.name, number))
     return name, f"{name};q={_integer(rule.capacity)};w={_integer(rule.window)}"
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} ({number})"
 
 
 def retry_after_field(seconds: float) -> str | None:
@@ -87,8 +99,12 @@ def retry_after_field(seconds: float) -> str | None:
     return str(max(1, math.ceil(seconds))) if math.isfinite(seconds) else None
 
 
-def problem_body(decision: Decision) -> dict[str, Any]:
-    """The problem (RFC 9457) to answer a refused request with, under status 429 and `PROBLEM_TYPE`."""
+def problem_body(decision: Decision, *, before: Sequence[Decision] = ()) -> dict[str, Any]:
+    """The problem (RFC 9457) to answer a refused request with, under status 429 and `PROBLEM_TYPE`.
+
+    Args:
+        before: decisions that come before it in `joined_fields`: rules are called here what they are called there.
+    """
     if decision.decided_by == "on_error":
         return {
             "type": f"{_TYPES}temporary-reduced-capacity",
@@ -96,7 +112,12 @@ def problem_body(decision: Decision) -> dict[str, Any]:
             "status": 429,
             "detail": f"Limits cannot be counted at the moment. {_again(decision)}",
         }
-    violated = [_plain(state.rule.name) for state in decision.states if state.retry_after > 0]
+    times = _Times()
+    for other in before:
+        for rule, *_ in other.left() if other.decided_by not in _UNCOUNTED else ():
+            times.more(rule.name)
+    named = [(state, _numbered(state.rule.name, times.more(state.rule.name))) for state in decision.states]
+    violated = [_plain(name) for state, name in named if state.retry_after > 0]
     return {
         "type": f"{_TYPES}quota-exceeded",
         "title": "Too Many Requests",

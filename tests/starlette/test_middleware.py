@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sync_kit import ConfigurationError, Jobs, RateLimiter, RateLimitError, SyncKit, SyncKitError, Unavailable
 from sync_kit_starlette import RateLimitMiddleware, job_worker, rate_limited
-from tests.starlette.tools import codes
+from tests.starlette.tools import codes, started
 
 LOW = b"ratelimit", b"ratelimit-policy"
 KNOWS_PATHSEND = "http.response.pathsend" in inspect.getsource(FileResponse)
@@ -391,7 +391,7 @@ def test_adding_it_twice_is_refused_when_the_app_starts(kit, options):
     app = app_with(kit, limit=5)
     app.add_middleware(RateLimitMiddleware, limit=7, kit=kit, **options)
     with pytest.raises(ConfigurationError, match="added twice with a limiter named 'http'"):
-        app.build_middleware_stack()
+        started(app)
 
 
 def test_a_forwarding_header_without_trusted_proxies_is_warned_of_once(ask, kit, caplog):
@@ -449,14 +449,14 @@ def test_a_server_that_has_read_the_header_is_not_warned_of(ask, kit, caplog):
 )
 def test_wrong_options_are_refused_when_the_app_starts(kit, options, message):
     with pytest.raises(ConfigurationError, match=message):
-        app_with(**{"kit": kit, "limit": 5, **options}).build_middleware_stack()
+        started(app_with(**{"kit": kit, "limit": 5, **options}))
 
 
 def test_a_limiter_and_options_of_another_one_do_not_go_together(kit):
     app = Starlette()
     app.add_middleware(RateLimitMiddleware, RateLimiter("x", "1/minute", kit=kit), limit=5, kit=kit)
     with pytest.raises(ConfigurationError, match="leave out limit=, kit="):
-        app.build_middleware_stack()
+        started(app)
 
 
 def test_a_worker_whose_server_sends_no_lifespan_is_warned_of_at_the_first_request(kit, caplog, monkeypatch):

@@ -533,3 +533,21 @@ def test_the_signature_and_the_words_of_the_handler_stay():
     names = list(inspect.signature(decorated).parameters)
     assert names[:2] == ["request", "item"]
     assert (decorated.__name__, decorated.__doc__) == ("page", "Some words.")
+
+
+def test_rules_of_one_name_are_told_apart(ask, kit):
+    """A list of policies has no name twice."""
+
+    @rate_limited("5/minute", name="outer", kit=kit)
+    @rate_limited("2/minute", "9/hour", name="inner", key=lambda request: "all", kit=kit)
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    whole = Middleware(RateLimitMiddleware, "2/minute", kit=kit)
+    client = ask(Starlette(routes=[Route("/", page)], middleware=[whole]))
+    policies = client.get("/").headers["ratelimit-policy"]
+    assert policies == '"2/minute";q=2;w=60, "5/minute";q=5;w=60, "2/minute (2)";q=2;w=60, "9/hour";q=9;w=3600'
+    RateLimiter("inner", "2/minute", "9/hour", kit=kit).blocking.check("all")
+    refused = client.get("/")
+    assert refused.json()["violated-policies"] == ["2/minute (2)"]
+    assert '"2/minute (2)";r=0;' in refused.headers["ratelimit"]

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from sync_kit import ConfigurationError, SyncKit, Unavailable
 from sync_kit.ratelimit import TrustedProxies
 from sync_kit_starlette import RateLimitMiddleware, client_address, rate_limited
-from tests.starlette.tools import codes
+from tests.starlette.tools import codes, started
 
 
 async def home(request: Request) -> PlainTextResponse:
@@ -141,15 +141,15 @@ def test_streams_pass_untouched(ask, kit):
 )
 def test_wrong_configuration_is_refused_when_the_app_starts(kit, options, message):
     with pytest.raises(ConfigurationError, match=message):
-        app_with(kit, **options).build_middleware_stack()
+        started(app_with(kit, **options))
 
 
 def test_wrong_rules_are_refused_when_the_app_starts(kit):
     for rules, message in [(["5 a minute"], "is not a rate limit"), (["5/minute", "6/minute"], "the same window")]:
         with pytest.raises(ConfigurationError, match=message):
-            app_with(kit, *rules).build_middleware_stack()
+            started(app_with(kit, *rules))
     with pytest.raises(ConfigurationError, match="not both"):
-        app_with(kit, "5/minute", limit=5).build_middleware_stack()
+        started(app_with(kit, "5/minute", limit=5))
 
 
 @pytest.mark.parametrize(("on_error", "code"), [("allow", 200), ("deny", 429)])

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from starlette.testclient import TestClient
+
 
 def codes(client, *paths: str, **options) -> list[int]:
     """The status codes of some GETs, one after the other."""
@@ -19,3 +21,9 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < ends, "waited in vain"
         time.sleep(0.01)
     return answer
+
+
+def started(app: Any) -> None:
+    """Start an app and end it, as a server does."""
+    with TestClient(app):
+        pass
