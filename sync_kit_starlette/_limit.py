@@ -107,16 +107,17 @@ class Limit:
         cost: Any = options.get("cost", 1)
         self._cost = cost if callable(cost) else whole("cost", cost, least=0)
 
-    async def charge(self, connection: HTTPConnection, charges: Charges) -> Charge:
-        """Charge a request, once."""
+    def charge(self, connection: HTTPConnection, charges: Charges) -> Awaitable[Charge]:
+        """Charge a request, once. To be awaited."""
         key: Any = self._key(connection)
-        if inspect.isawaitable(key):
-            key = await key
-        cost: Any = self._cost
-        if callable(cost):
-            cost = cost(connection)
-            if inspect.isawaitable(cost):
-                cost = await cost
+        cost: Any = self._cost(connection) if callable(self._cost) else self._cost
+        if inspect.isawaitable(key) or inspect.isawaitable(cost):
+            return self._charge_later(key, cost, charges)
+        return charges.charge(self.limiter, key, cost, returned=self._routed)
+
+    async def _charge_later(self, key: Any, cost: Any, charges: Charges) -> Charge:
+        key = await key if inspect.isawaitable(key) else key
+        cost = await cost if inspect.isawaitable(cost) else cost
         return await charges.charge(self.limiter, key, cost, returned=self._routed)
 
     def _reader(self, key: str | KeyOf | None, user: UserOf | None) -> KeyOf:

@@ -19,14 +19,11 @@ from sync_kit_starlette.jobs import warn_if_never_started
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-    from starlette.websockets import WebSocket
     from typing_extensions import Unpack
 
-    from sync_kit import RateLimiter, SyncKitError
+    from sync_kit import RateLimiter
     from sync_kit.ratelimit import Rule
-    from sync_kit_starlette._charges import Charges
     from sync_kit_starlette._exemptions import Exempt
 
 __all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]
@@ -119,20 +116,18 @@ class RateLimitMiddleware:
             charges.announced, charges.silent = True, not self._headers
             send = charges.announcing(send)
         connection = connection_of(scope, receive, send)
-        refusal = await self._refusal(connection, charges)
-        if refusal is None:
-            await self.app(scope, receive, send)
-        elif response := await refuse(connection, *refusal):
-            await response(scope, receive, send)
-
-    async def _refusal(self, connection: Request | WebSocket, charges: Charges) -> tuple[SyncKitError, Response] | None:
         try:
             charge = await self._limit.charge(connection, charges)
         except Unavailable as error:
             if handler_of(connection, error) is None:
                 raise
-            return error, problem(503, "Service Unavailable", "Limits cannot be counted at the moment.")
-        return None if charge.decision.allowed else charges.refusal(charge)
+            refusal: Any = (error, problem(503, "Service Unavailable", "Limits cannot be counted at the moment."))
+        else:
+            refusal = None if charge.decision.allowed else charges.refusal(charge)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        elif response := await refuse(connection, *refusal):
+            await response(scope, receive, send)
 
     def _closing(self, send: Send) -> Send:
         async def closing(message: Message) -> None:
