@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from starlette.testclient import TestClient
+import anyio
 
 
 def codes(client, *paths: str, **options) -> list[int]:
@@ -24,6 +24,23 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def started(app: Any) -> None:
-    """Start an app and end it, as a server does."""
-    with TestClient(app):
-        pass
+    """Start an app and end it, as a server does. Raises what the app raises, which has to tell the server as well."""
+    answers: list[str] = []
+
+    async def live() -> None:
+        messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive() -> dict[str, str]:
+            return {"type": next(messages)}
+
+        async def send(message: Any) -> None:
+            answers.append(message["type"])
+
+        try:
+            await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+        except Exception:
+            assert answers == ["lifespan.startup.failed"]
+            raise
+
+    anyio.run(live)
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
