@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable
@@ -43,6 +44,7 @@ def held(response: Response, guard: Guard, lost: Lost) -> Response:
 
     It is an object of its own, because a handler may return one response to many requests, but shares all that the
     original has, in both directions. `lost` makes the answer for a lease that is lost before the response begins.
+    A copy takes the lease along; what is pickled, or kept and sent again, is sent without it.
     """
     kind: Any = _held(cast("Any", type(response)))
     twin = object.__new__(kind)
@@ -61,8 +63,20 @@ def _held(kind: type) -> Any:
             raise AttributeError(name)
         return getattr(self._sync_kit_delivery.response, name)
 
-    own = {"__slots__": (SLOT,), "__call__": call, "__getattr__": missing, "__module__": kind.__module__}
+    own = {
+        "__slots__": (SLOT,),
+        "__module__": kind.__module__,
+        "__call__": call,
+        "__getattr__": missing,
+        "__copy__": lambda self: self._sync_kit_delivery.copied(),
+        "__reduce_ex__": lambda self, _: (_itself, (self._sync_kit_delivery.response,)),
+    }
     return type(kind.__name__, (kind,), own)
+
+
+def _itself(response: Response) -> Response:
+    """What a pickled twin is read as."""
+    return response
 
 
 class Delivery:
@@ -79,6 +93,9 @@ class Delivery:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call of the response."""
+        if self._guard.used:
+            await self.response(scope, receive, send)
+            return
         try:
             async with self._guard:
                 await self._deliver(scope, receive, send)
@@ -91,6 +108,10 @@ class Delivery:
             refusal = await self._lost(loss)
             if refusal is not None:
                 await refusal(scope, receive, send)
+
+    def copied(self) -> Response:
+        """A copy of the response, sent inside the same guard."""
+        return held(copy.copy(self.response), self._guard, self._lost)
 
     async def _deliver(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = getattr(self.response, "body_iterator", None)

@@ -78,7 +78,7 @@ class _Guard:
     def __init__(self, grant: Grant, wait: float) -> None:
         self._grant = grant
         self._wait = wait
-        self._used = False
+        self.used = False
         self.busy: LockError | None = None
         self.loss: LockLostError | None = None
         self.away: Unavailable | None = None
@@ -87,10 +87,10 @@ class _Guard:
         """One grant is one token: whoever came in with it a second time would share the lease with the first."""
         self._refuse_again()
         refuse_nested(self._grant)
-        self._used = True
+        self.used = True
 
     def _refuse_again(self) -> None:
-        if self._used:
+        if self.used:
             raise ConfigurationError(
                 f"lock({self._grant.resource!r}) is for one `with` block: call lock(...) again for the next one"
             )
@@ -112,6 +112,7 @@ class Guard(_Guard):
     """`async with mutex.lock(...)`: holds the lease, and cancels the block when it is lost.
 
     Attributes:
+        used: whether it was entered; it can be once.
         busy, away, loss: the `LockError`, `Unavailable` or `LockLostError` that it raised itself; None if it did not.
     """
 
@@ -206,7 +207,7 @@ class _Rest(Guard):
 
     def _use(self) -> None:
         self._refuse_again()
-        self._used = True
+        self.used = True
         if self._thrown_away is not None:
             self._thrown_away.detach()
 

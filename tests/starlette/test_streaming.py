@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import gc
+import pickle
 import time
 
 import anyio
@@ -250,6 +253,51 @@ async def test_one_response_may_answer_many_requests(kit):
     assert [first.body, second.body] == [b"fixed", b"fixed"]
     assert await Mutex("exclusive", kit=kit).holder("1") is None
     assert type(fixed) is PlainTextResponse
+
+
+async def test_a_response_that_a_cache_keeps_is_sent_again_without_the_lease(kit, held):
+    kept: list[Response] = []
+    pickled: list[bytes] = []
+    seen: list[object] = []
+
+    @exclusive("one", kit=kit)
+    async def handler(request):
+        return PlainTextResponse("built", headers={"x-first": "1"})
+
+    async def cached(request):
+        if not kept:
+            kept.append(await handler(request))
+            pickled.extend((pickle.dumps(kept[0]), pickle.dumps(copy.deepcopy(kept[0]))))
+        return pickle.loads(pickled.pop()) if request.query_params else kept[0]
+
+    async def noting(scope, receive, send):
+        await app(scope, receive, send)
+        seen.append(await held())
+
+    app = Starlette(routes=[Route("/", cached)])
+    calls = [await asked(noting, path) for path in ("/", "/", "/?pickled=1", "/?pickled=1")]
+    assert [(call.status, call.body, call.error) for call in calls] == [(200, b"built", None)] * 4
+    assert seen == [None] * 4
+
+
+async def test_a_copy_of_a_response_takes_the_lease_along(kit, held):
+    async def handler(request):
+        return StreamingResponse(three())
+
+    decorated = exclusive("one", kit=kit)(handler)
+
+    async def copying(request):
+        response = copy.copy(await decorated(request))
+        response.status_code = 203
+        return response
+
+    async with calling(Starlette(routes=[Route("/", copying)]), slow=True) as call:
+        call.read()
+        await begun(call)
+        gc.collect()
+        assert await held()
+    assert call.status == 203
+    await free(held, 3)
 
 
 async def test_stacked_leases_both_last_until_the_last_byte(kit):
