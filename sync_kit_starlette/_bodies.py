@@ -161,11 +161,22 @@ class Delivery:
         """Keep what was sent from being taken for a whole body.
 
         The error that goes up to the server does so, but for Starlette's BaseHTTPMiddleware: that ends the body of an
-        app that has failed as if it were whole. A message that it does not know makes it fail too; servers refuse it.
+        app that has failed as if it were whole. A message that it does not know makes it fail too (without assertions,
+        `python -O`, it asks whether more follows); servers refuse it.
         """
         if not self._whole:
             with contextlib.suppress(Exception):
-                await send({"type": CUT, "detail": str(loss)})
+                await send({"type": CUT, "detail": str(loss), "more_body": _Loss(loss)})
+
+
+class _Loss:
+    """Raises when it is asked whether more follows."""
+
+    def __init__(self, loss: LockLostError) -> None:
+        self._loss = loss
+
+    def __bool__(self) -> bool:
+        raise self._loss
 
 
 def _on_threads(body: Any) -> Generator[Any, Any, Any] | None:

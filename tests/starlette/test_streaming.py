@@ -6,7 +6,9 @@ import contextlib
 import copy
 import gc
 import pickle
+import sys
 import time
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -28,6 +30,7 @@ from tests.starlette.asgi import asked, calling
 pytestmark = pytest.mark.anyio
 
 TTL = 0.6
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -699,3 +702,37 @@ async def test_below_a_base_middleware_the_connection_is_cut_too(kit, held):
         await call.ended.wait()
     assert isinstance(call.error, Exception)
     assert (call.body, call.whole) == (b"01", False)
+
+
+WITHOUT_ASSERTIONS = """
+import anyio, sys
+from starlette.middleware import Middleware
+from starlette.responses import StreamingResponse
+from sync_kit import Mutex, SyncKit
+from tests.starlette.asgi import asked
+from tests.starlette.test_streaming import Passing, app_of
+
+async def main():
+    kit = SyncKit(sys.argv[1], namespace=sys.argv[2])
+
+    async def body():
+        yield "0"
+        await Mutex("exclusive", kit=kit).break_lock("one")
+        await anyio.sleep(20)
+
+    async def handler(request):
+        return StreamingResponse(body())
+
+    call = await asked(app_of(handler, kit, [Middleware(Passing)], ttl=0.3))
+    print(call.body, call.whole, type(call.error).__name__, __debug__)
+    await kit.aclose()
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_also_where_python_runs_without_assertions(server, namespace):
+    command = [sys.executable, "-O", "-c", WITHOUT_ASSERTIONS, server.url, namespace]
+    said = await anyio.run_process(command, cwd=ROOT)
+    assert said.stdout.decode().split() == ["b'0'", "False", "LockLostError", "False"]
