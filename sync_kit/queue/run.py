@@ -191,9 +191,12 @@ class Run(ABC):
             group.start_soon(self._watch, watching, timeout, host)
             try:
                 await self._call(handler, arguments, host)
-            except (Exception, SystemExit) as error:  # the task group would wrap it
-                raised = error
-            watching.cancel()
+            except BaseException as error:
+                if not _is_of_the_handler(error):
+                    raise
+                raised = error  # the task group would wrap it
+            finally:
+                watching.cancel()
         host.stuck.discard(self)
         if raised is not None:
             raise raised
@@ -258,8 +261,9 @@ def _take_back() -> None:
 
 
 def _is_of_the_handler(error: BaseException) -> bool:
-    """Whether an error is the handler's: an exception or an exit, or a group of such."""
-    if isinstance(error, (Exception, SystemExit)):
+    """Whether an error is the handler's: any but those that end whoever runs it, and groups in which there is one."""
+    if isinstance(error, Exception):
         return True
-    inner = getattr(error, "exceptions", ())
-    return bool(inner) and all(map(_is_of_the_handler, inner))
+    if inner := getattr(error, "exceptions", ()):
+        return all(map(_is_of_the_handler, inner))
+    return not isinstance(error, (KeyboardInterrupt, GeneratorExit, anyio.get_cancelled_exc_class()))

@@ -49,6 +49,26 @@ async def test_an_error_with_a_text_that_cannot_be_encoded(jobs, works, caplog):
     assert job.error == "ValueError: name \\udcff"
 
 
+class PanicError(BaseException):
+    """What extensions in Rust raise is no Exception either."""
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize("is_plain", [False, True])
+async def test_an_error_that_is_no_exception_is_a_failure_of_the_job(jobs, works, is_plain, timeout):
+    def plain(note: Note) -> None:
+        raise PanicError("at the disco")
+
+    async def write(note: Note) -> None:
+        plain(note)
+
+    task = jobs.task(schema=Note, name="write", timeout=timeout)(plain if is_plain else write)
+    receipt = await task.send(text="a")
+    async with jobs.worker(concurrency=1):
+        assert "PanicError: at the disco" in (await status(jobs, receipt.id, "failed")).error
+        await works()
+
+
 @on_asyncio
 async def test_a_handler_that_cancels_its_own_task(jobs, works):
     @jobs.task(schema=Note)
