@@ -39,7 +39,7 @@ SWITCH = "SYNC_KIT_WORKER"
 WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 STATES = (
     *("off", "running", "never started", "stopped", "drained", "draining", "quiet", "starting"),
-    *("stuck", "silent", "crashed"),
+    *("stuck", "silent", "crashed", "aborted"),
 )
 """What a worker may be, from good to bad."""
 REMEDY = (
@@ -113,7 +113,7 @@ class JobWorker:
         self._quiet_on_sigterm = quiet_on_sigterm
         self._lives: list[Beside] = []
         self._contexts: dict[Any, AbstractAsyncContextManager[Any]] = {}
-        self._was_entered = False
+        self._at_rest = "never started"
         _made.add(self)
 
     def __repr__(self) -> str:
@@ -130,12 +130,13 @@ class JobWorker:
 
         "off" (switched off), "running", "never started", "stopped" (its lifespan has ended), "drained" (at SIGTERM),
         "draining", "quiet" (takes no more), "starting", "stuck" (in a plain function that runs for more than ten of its
-        timeouts), "silent" (no sign of life in Redis for 30 s), or "crashed" (it is about to be started again).
+        timeouts), "silent" (no sign of life in Redis for 30 s), "crashed" (it is about to be started again), or
+        "aborted" (an error or a cancellation has ended its lifespan, and servers go on without).
         """
         if not self.enabled:
             return "off"
         if not self._lives:
-            return "stopped" if self._was_entered else "never started"
+            return self._at_rest
         return max((life.state for life in self._lives), key=STATES.index)
 
     def quiet(self) -> None:
@@ -168,7 +169,8 @@ class JobWorker:
 
     @asynccontextmanager
     async def _around(self, lifespan: AbstractAsyncContextManager[Any] | None) -> AsyncIterator[Any]:
-        self._was_entered = True
+        self._at_rest = "stopped"
+        _aborted.discard(self)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close)
             state = None if lifespan is None else await stack.enter_async_context(lifespan)
@@ -188,6 +190,13 @@ class JobWorker:
                 else:
                     with heard(life.drain):
                         yield
+        except BaseException as error:
+            self._at_rest = "aborted"
+            _aborted.add(self)
+            log.warning(
+                "the worker of %s has ended, with its lifespan, by %r: nobody starts it again", self.name, error
+            )
+            raise
         finally:
             if life in self._lives:
                 self._lives.remove(life)
@@ -206,6 +215,8 @@ class JobWorker:
 
 
 _made: weakref.WeakSet[JobWorker] = weakref.WeakSet()
+_aborted: set[JobWorker] = set()
+"""Those of `_made` that probes are still to find when the lifespan that made them is gone."""
 _was_checked = False  # by warn_if_never_started
 
 

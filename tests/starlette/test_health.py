@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import json
 import threading
 import time
+import weakref
 from typing import Any
 
 import anyio
@@ -19,6 +23,7 @@ from sync_kit import ConfigurationError, Jobs, SyncKit
 from sync_kit.queue.courier import Courier
 from sync_kit_starlette import RateLimitMiddleware, health_routes, job_worker
 from tests.jobs.conftest import Note
+from tests.starlette.asgi import asked
 from tests.starlette.test_jobs import wait_for
 from tests.support.ticks import elapsed
 
@@ -27,6 +32,7 @@ from tests.support.ticks import elapsed
 def unheard(monkeypatch):
     """What other tests have made is forgotten."""
     monkeypatch.setattr("sync_kit_starlette.jobs._made", set())
+    monkeypatch.setattr("sync_kit_starlette.jobs._aborted", set())
 
 
 @pytest.fixture
@@ -202,6 +208,29 @@ def test_a_worker_that_has_crashed_is_red_until_it_is_started_again(ask, jobs, m
     wait_for(lambda: is_ready(client))
     assert "not ready: workers: the worker of queue 'notes' is crashed" in caplog.text
     assert "well again: workers; ready" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_worker_is_red_whose_lifespan_breaks_while_the_server_goes_on(jobs, kit, monkeypatch, caplog):
+    """As when a task that it has started beside the worker fails: servers do not end because of that."""
+    monkeypatch.setattr("sync_kit_starlette.jobs._made", weakref.WeakSet())
+    app = app_with(kit=kit)
+
+    async def failing():
+        raise LookupError
+
+    async def lifespan():
+        async with anyio.create_task_group() as tasks, job_worker(jobs):
+            tasks.start_soon(failing)
+            await anyio.sleep(20)
+
+    with contextlib.suppress(Exception):  # a group
+        await lifespan()
+    gc.collect()
+    call = await asked(app, "/ready")
+    assert call.status == 503
+    assert json.loads(call.body)["checks"]["workers"] == {"status": "failing", "aborted": 1}
+    assert "the worker of queue 'notes' has ended, with its lifespan" in caplog.text
 
 
 def test_a_worker_without_a_sign_of_life_in_redis_is_red(ask, jobs, monkeypatch):

@@ -50,6 +50,7 @@ def jobs(kit, written):
 def unheard(monkeypatch):
     """What other tests have made is forgotten."""
     monkeypatch.setattr("sync_kit_starlette.jobs._made", set())
+    monkeypatch.setattr("sync_kit_starlette.jobs._aborted", set())
     monkeypatch.setattr("sync_kit_starlette.jobs._was_checked", False)
 
 
@@ -218,9 +219,14 @@ async def test_a_worker_may_be_entered_again_but_not_twice_at_a_time(jobs, writt
 
 @pytest.mark.anyio
 async def test_an_error_of_the_block_comes_out_as_itself(jobs):
+    worker = job_worker(jobs)
     with pytest.raises(ZeroDivisionError):
-        async with job_worker(jobs):
+        async with worker:
             raise ZeroDivisionError
+    assert worker.state == "aborted"
+    async with worker:
+        assert worker.state == "running"
+    assert worker.state == "stopped"
 
 
 @pytest.mark.anyio
