@@ -20,7 +20,7 @@ from sync_kit._io.aio import to_the_end
 from sync_kit_starlette._answers import connection_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from starlette.requests import Request
     from starlette.types import Message, Send
@@ -46,15 +46,23 @@ class Visit:
         call: runs the handler, with the arguments that it was called with.
         headers: what is put here is added to the response that is made of what the handler returns; None where the
             handler makes it itself.
+        values: what the handler is called with by name: by FastAPI, which has converted it.
         began: whether a `dispatch` has begun to respond: it sends its response itself.
     """
 
-    __slots__ = ("began", "call", "connection", "headers")
+    __slots__ = ("began", "call", "connection", "headers", "values")
 
-    def __init__(self, connection: Request | WebSocket, call: Call, headers: MutableHeaders | None = None) -> None:
+    def __init__(
+        self,
+        connection: Request | WebSocket,
+        call: Call,
+        headers: MutableHeaders | None = None,
+        values: Mapping[str, Any] = types.MappingProxyType({}),
+    ) -> None:
         self.connection = connection
         self.call = call
         self.headers = headers
+        self.values = values
         self.began = False
 
     def noting(self, send: Send) -> Send:
@@ -96,7 +104,7 @@ def around(handler: Any, step: Step, decorator: str) -> Any:
             args = tuple(value for value in args if value is not connection)
         call: Any = functools.partial(handler, *args, **kwargs)
         headers = None if merged is None else merged.headers
-        return await step(Visit(cast("Any", connection), call if is_async else _on_thread(call), headers))
+        return await step(Visit(cast("Any", connection), call if is_async else _on_thread(call), headers, kwargs))
 
     endpoint.__signature__ = _with(signature, asked)  # type: ignore[attr-defined]
     return endpoint

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sync_kit import ConfigurationError
 from sync_kit.mutex import KeyTemplate
 from sync_kit.ratelimit import hashed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import HTTPConnection
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("query", "header")
 USER = "user"
+MANY_SPELLINGS = (int, float, date, datetime, UUID)
+"""Types whose values can be written in several ways: 7 and 007 are one."""
 SECRET_HEADERS = frozenset(
     ("authorization", "cookie", "proxy-authorization", "x-access-token", "x-api-key", "x-auth-token", "x-csrf-token")
 )
@@ -47,8 +51,12 @@ class RequestTemplate:
         self.path_names = tuple(name for name in self.keys.names if "." not in name and name != USER)
         self._user = user or signed_in
 
-    async def fill(self, connection: HTTPConnection) -> str:
+    async def fill(self, connection: HTTPConnection, values: Mapping[str, Any] | None = None) -> str:
         """The name for this request.
+
+        Args:
+            connection: the request.
+            values: the path parameters as the handler gets them, of those that somebody has converted.
 
         Raises:
             MissingValue: the request has no such query parameter or header, its path parameter is empty (`{name:path}`
@@ -56,20 +64,22 @@ class RequestTemplate:
             ConfigurationError: the route has no such path parameter, or a parameter that is called `user` too.
         """
         self.keys.require((*self._others(), *connection.path_params))
-        values = {name: await self._value(name, connection) for name in self.keys.names}
-        return self.keys.fill(values)
+        found = {name: await self._value(name, connection, values or {}) for name in self.keys.names}
+        return self.keys.fill(found)
 
     def _others(self) -> tuple[str, ...]:
         return tuple(name for name in self.keys.names if name not in self.path_names)
 
-    async def _value(self, name: str, connection: HTTPConnection) -> Any:
+    async def _value(self, name: str, connection: HTTPConnection, values: Mapping[str, Any]) -> Any:
         source, _, rest = name.partition(".")
         if rest:
             value = connection.query_params.get(rest) if source == "query" else _header(connection, rest.lower())
         elif name == USER:
             value = await self._signed_in(connection)
         else:
-            name, value = f"path.{name}", connection.path_params[name]
+            value = values.get(name)
+            value = value if type(value) in MANY_SPELLINGS else connection.path_params[name]
+            name = f"path.{name}"
         if value is None or value == "":
             raise MissingValue(name)
         return value

@@ -90,7 +90,7 @@ class Exclusive:
     It is held from before the handler runs until the response has been sent, streamed bodies and background tasks
     included (FastAPI before 0.118: until the handler has returned). A busy resource is answered as by `@exclusive`,
     and no handler runs; when the lease is lost the handler is cancelled and answered with 503, or the connection is cut
-    if the response has begun.
+    if the response has begun. Streams are better off below `@exclusive`, which sees them end.
 
     Returns:
         The `Lease`, for its `fence`.

@@ -21,7 +21,7 @@ from sync_kit_starlette._start import remember
 from sync_kit_starlette._values import MissingValue, RequestTemplate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Never
 
@@ -147,15 +147,15 @@ class Section:
         self.mutex = Mutex(name, ttl=ttl, wait=patience if wait is None else wait, kit=kit)
         self._refused_at = float("-inf")
 
-    async def guard(self, connection: HTTPConnection) -> Guard:
+    async def guard(self, connection: HTTPConnection, values: Mapping[str, Any] | None = None) -> Guard:
         """The lock of what `connection` asks for, to be entered with `async with`. Raises what the template does."""
-        return self.mutex.lock(await self.template.fill(connection))
+        return self.mutex.lock(await self.template.fill(connection, values))
 
     async def step(self, visit: Visit) -> Any:
         """Run a handler inside the section, or refuse."""
         guard: Guard | None = None
         try:
-            guard = await self.guard(visit.connection)
+            guard = await self.guard(visit.connection, visit.values)
             async with guard as lease:
                 self._refused_at = float("-inf")
                 visit.connection.scope[LEASE] = lease
@@ -208,7 +208,7 @@ def _missing(error: MissingValue) -> tuple[HTTPException, Response]:
         said = problem(401, "Unauthorized", "Nobody is signed in.")
         said.headers.update(CHALLENGE)
         return HTTPException(401, "Nobody is signed in.", CHALLENGE), said
-    detail = f"The {'query parameter' if source == 'query' else source} {name!r} is missing."
+    detail = f"The {source if source == 'header' else f'{source} parameter'} {name!r} is missing."
     return HTTPException(400, detail), problem(400, "Bad Request", detail)
 
 

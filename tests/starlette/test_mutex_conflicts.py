@@ -93,6 +93,17 @@ def test_what_a_request_lacks_is_named(ask, kit, resource, said):
     assert client.get("/?page=", headers={"x-tenant": ""}).status_code == 400
 
 
+def test_a_path_parameter_may_be_empty_and_is_missing_then(ask, kit):
+    @exclusive("file:<path>", kit=kit)
+    async def file(request):
+        return PlainTextResponse(request.path_params["path"])
+
+    client = ask(Starlette(routes=[Route("/files/{path:path}", file)]))
+    assert client.get("/files/a").status_code == 200
+    answer = client.get("/files/")
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The path parameter 'path' is missing.")
+
+
 def test_queries_and_headers_name_the_resource(ask, kit, busy):
     client = ask(app_with(kit, "page:<query.page>:<header.X-Tenant>"))
     with busy("page:7:acme"):

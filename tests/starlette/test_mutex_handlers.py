@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
 
 import anyio
@@ -107,6 +108,22 @@ def test_fastapi_handlers_by_value_and_by_dependency(ask, kit, mutex):
     assert client.get("/v1/shops/a/by-dependency/7?lang=de").json() == {"item": "item 7"}
     parameters = client.get("/openapi.json").json()["paths"]["/v1/shops/{shop}/items/{item}"]["get"]["parameters"]
     assert {parameter["name"] for parameter in parameters} == {"shop", "item"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "odd"),
+    [(int, "7", "007"), (uuid.UUID, "a" * 8 + "-aaaa" * 3 + "-" + "a" * 12, "A" * 32), (str, "7", None)],
+)
+def test_a_value_that_fastapi_converts_is_one_however_it_is_spelled(ask, kit, mutex, kind, plain, odd):
+    async def get_item(item) -> str:
+        return str(item)
+
+    get_item.__annotations__["item"] = kind
+    api = FastAPI()
+    api.get("/items/{item}")(exclusive("item:<item>", kit=kit)(get_item))
+    client = ask(api)
+    assert busy_and_free(client, mutex, f"item:{plain}", f"/items/{odd or plain}") == (409, 200)
+    assert client.get(f"/items/{odd or plain}").json() == plain
 
 
 def test_mounts_and_hosts_give_their_parameters(ask, kit, mutex):

@@ -192,6 +192,28 @@ async def test_a_file_that_the_server_sends_ends_the_lease(kit, held, tmp_path, 
     assert seen == [None]
 
 
+@pytest.mark.parametrize("extensions", [{}, {"http.response.pathsend": {}}])
+async def test_a_last_message_that_has_still_to_be_read_is_sent_inside_the_lease(kit, held, tmp_path, extensions):
+    path, seen = tmp_path / "report.bin", []
+    path.write_bytes(b"x" * 100_000)
+
+    async def watched(scope, receive, send):
+        async def watching(message):
+            if message["type"] != "http.response.start" and not message.get("more_body"):
+                seen.append(await held() is not None)
+            await send(message)
+
+        await app(scope, receive, watching)
+
+    async def handler(request):
+        return FileResponse(path)
+
+    app = app_of(handler, kit)
+    await asked(watched, extensions=extensions)
+    assert seen == [True]
+    assert await held() is None
+
+
 async def test_trailers_belong_to_the_response(kit, held):
     seen = []
 
