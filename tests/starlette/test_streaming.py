@@ -9,6 +9,7 @@ import pickle
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -469,6 +470,32 @@ async def test_a_generator_is_closed_in_the_task_that_ran_it(kit, held):
     assert (ended, call.error) == ([True], None)
 
 
+async def test_also_when_the_response_was_busy_with_a_chunk_of_it(kit, held):
+    seen = []
+
+    class Pondering(StreamingResponse):
+        async def stream_response(self, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            async for _ in self.body_iterator:
+                await anyio.sleep_forever()
+
+    async def body():
+        try:
+            yield "more"
+        finally:
+            with anyio.CancelScope(shield=True):
+                seen.append(await held() is not None)
+
+    async def handler(request):
+        return Pondering(body())
+
+    async with calling(app_of(handler, kit)) as call:
+        await begun(call)
+        await anyio.wait_all_tasks_blocked()
+    assert seen == [True]
+    assert await held() is None
+
+
 @pytest.mark.parametrize("kind", ["async def", "def"])
 async def test_a_handler_whose_client_is_gone_keeps_the_lease_until_it_has_ended(kit, held, kind):
     began, ended, mutex = [], [], Mutex("exclusive", kit=kit).blocking
@@ -538,6 +565,35 @@ async def test_also_by_the_cancellation_of_asyncio_itself(kit, held):
     await until(has_begun)
     task.cancel()
     await asyncio.wait([task])
+    assert ended == [True]
+    assert await held() is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+async def test_a_plain_generator_that_runs_then_is_waited_for_too(kit, held):
+    import asyncio
+
+    tasks: list[Any] = []
+    began, ended, mutex = [], [], Mutex("exclusive", kit=kit).blocking
+
+    def body():
+        yield "first"
+        began.append(True)
+        time.sleep(0.3)
+        ended.append(mutex.holder("one") is not None)
+        yield "second"
+
+    async def has_begun():
+        return began
+
+    async def handler(request):
+        tasks.append(asyncio.current_task())
+        return StreamingResponse(body())
+
+    async with calling(app_of(handler, kit), spec="2.4") as call:
+        await until(has_begun)
+        tasks[0].cancel()
+        await call.ended.wait()
     assert ended == [True]
     assert await held() is None
 
