@@ -550,6 +550,7 @@ async def test_a_plain_handler_that_is_cancelled_keeps_the_lease_until_it_has_en
 async def test_also_by_the_cancellation_of_asyncio_itself(kit, held):
     import asyncio
 
+    tasks: list[Any] = []
     began, ended, mutex = [], [], Mutex("exclusive", kit=kit).blocking
 
     def plain(request):
@@ -561,10 +562,16 @@ async def test_also_by_the_cancellation_of_asyncio_itself(kit, held):
     async def has_begun():
         return began
 
-    task = asyncio.ensure_future(asked(app_of(plain, kit)))
-    await until(has_begun)
-    task.cancel()
-    await asyncio.wait([task])
+    app = app_of(plain, kit)
+
+    async def noting(scope, receive, send):
+        tasks.append(asyncio.current_task())
+        await app(scope, receive, send)
+
+    async with calling(noting) as call:
+        await until(has_begun)
+        tasks[0].cancel()
+        await call.ended.wait()
     assert ended == [True]
     assert await held() is None
 
