@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import anyio
+import anyio.lowlevel
 import fastapi
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from sync_kit import ConfigurationError, Decision, Jobs, Mutex, RateLimiter, RateLimitError, SyncKit
+from sync_kit import ConfigurationError, Decision, Jobs, LockError, Mutex, RateLimiter, RateLimitError, SyncKit
 from sync_kit.jobs import Sender
 from sync_kit.kit import default_kit
 from sync_kit.mutex import Lease
@@ -249,6 +250,20 @@ def test_a_lease_that_is_lost_is_answered_with_503(ask, kit):
         answer = pool.submit(client.get, "/7?takes=20")
         until(lambda: mutex.blocking.break_lock("report:7"))
         assert answer.result(20).status_code == 503
+
+
+def test_a_busy_lock_of_the_handlers_own_is_its_own_error(ask, kit):
+    other = Mutex("other", kit=kit)
+    api = FastAPI()
+
+    @api.get("/")
+    async def handler(lease: Annotated[Lease, Depends(Exclusive("one", kit=kit))]) -> None:
+        await other.with_lock_or_raise("b", anyio.lowlevel.checkpoint, wait=0)
+
+    client = ask(api)
+    with other.blocking.lock("b"), pytest.raises(LockError, match="of mutex 'other'"):
+        client.get("/")
+    assert client.get("/").status_code == 200
 
 
 def test_on_conflict_and_wrong_options_of_a_lease(ask, kit):

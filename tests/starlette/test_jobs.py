@@ -522,6 +522,18 @@ async def test_the_pause_after_a_crash_grows_and_ends_with_the_lifespan(jobs, br
     assert worker.state == "stopped"
 
 
+@pytest.mark.anyio
+async def test_a_worker_that_was_told_to_be_quiet_in_that_pause_is_quiet_after_it(jobs, written, breaks, caplog):
+    worker = job_worker(jobs, drain_timeout=0)
+    async with worker:
+        await jobs.tasks["write"].send(text="a")
+        await when(lambda: "started again in 1 s" in caplog.text)
+        breaks()
+        worker.quiet()
+        await when(lambda: worker.state == "quiet")
+    assert written == []
+
+
 def test_a_worker_whose_lifespan_never_came_is_found(jobs, unheard, caplog):
     inner = Starlette(lifespan=job_worker(jobs))
     with TestClient(Starlette(routes=[Mount("/inner", inner)])):
