@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ class Grant:
         "ended",
         "expires_at",
         "fence",
+        "handed_over",
         "inbox",
         "keys",
         "lock_key",
@@ -73,6 +75,7 @@ class Grant:
         self.lost: str | None = None
         self.loop: Loop | None = None
         self.renewal: LeaseRenewal | None = None
+        self.handed_over = math.inf
         self.task: object = None
         self.when_lost: Callable[[], object] | None = None
 

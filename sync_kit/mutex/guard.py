@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -158,7 +160,8 @@ class Guard(_Guard):
         """Let the lease outlive this block: returns a guard for the rest of the work, to be entered after it.
 
         A block that ends with an error or a loss hands nothing over. The lease is renewed meanwhile, and released
-        when the new guard is thrown away unused.
+        when the new guard is thrown away unused; where something keeps that, as errors keep what was around them,
+        it is renewed for a minute at most.
         """
         rest = _Rest(self._grant, self._lease)
         self._heir = weakref.ref(rest)
@@ -202,12 +205,14 @@ class _Rest(Guard):
 
     def inherit(self) -> None:
         """The lease is this guard's now: it ends when nobody can enter it any more."""
+        self._grant.handed_over = time.monotonic()
         self._thrown_away = weakref.finalize(self, _throw_away, self._lease)
         self._thrown_away.atexit = False
 
     def _use(self) -> None:
         self._refuse_again()
         self.used = True
+        self._grant.handed_over = math.inf
         if self._thrown_away is not None:
             self._thrown_away.detach()
 

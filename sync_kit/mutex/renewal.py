@@ -19,6 +19,8 @@ log = logging.getLogger("sync_kit")
 BATCH = 100
 DEAD_LOOP = 60.0
 """A loop that has not run for this long (plus one ttl) is taken for dead: what it holds is no longer renewed."""
+LONGEST_GAP = 60.0
+"""Seconds that a lease which one block has handed over is renewed, while the next one does not begin."""
 
 _held: dict[str, Grant] = {}
 """Every grant that this process renews, by token."""
@@ -96,7 +98,11 @@ def _patience(pace: float) -> float:
 
 
 def _in_use(grant: Grant) -> bool:
-    """Whether the lease is to be renewed: it is not lost, and its loop is not dead."""
+    """Whether the lease is to be renewed: it is not lost, somebody is to use it, and its loop is not dead."""
+    if time.monotonic() - grant.handed_over > LONGEST_GAP:
+        said = "%s was handed over and not used for %.0f s: its lease is no longer renewed"
+        log.error(said, grant, LONGEST_GAP)
+        return False
     silent = 0.0 if grant.loop is None else time.monotonic() - grant.loop.beat
     if silent < DEAD_LOOP + grant.ttl:
         return grant.lost is None

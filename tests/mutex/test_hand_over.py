@@ -118,6 +118,23 @@ def test_what_nobody_takes_expires_when_its_loop_has_ended(kit, client):
     wait_until(lambda: locks(client) == [], 5 * TTL)
 
 
+async def test_what_is_kept_and_not_used_is_not_renewed_for_ever(kit, client, monkeypatch, caplog):
+    """As by an error, whose traceback keeps what was around it until the garbage collector comes."""
+    monkeypatch.setattr("sync_kit.mutex.renewal.LONGEST_GAP", 2 * TTL)
+    mutex = Mutex("reports", ttl=TTL, kit=kit)
+    async with (first := mutex.lock("a")) as lease:
+        rest = first.hand_over()
+    async with (second := mutex.lock("b")):
+        used = second.hand_over()
+    async with used as other:
+        await eventually(lambda: lease.lost, 10)
+        await always(lambda: not other.lost, 2 * TTL)
+    assert locks(client) == []
+    assert "'a' of mutex 'reports' was handed over and not used for 1 s" in caplog.text
+    with pytest.raises(LockLostError):
+        await rest.__aenter__()
+
+
 async def test_a_lease_released_by_hand_in_the_first_block_leaves_nothing_to_the_next(mutex, client):
     async with (first := mutex.lock("a")) as lease:
         await lease.release()
