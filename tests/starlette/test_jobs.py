@@ -513,12 +513,14 @@ def test_a_worker_that_crashes_is_logged_and_started_again_and_the_app_goes_on(a
 
 
 @pytest.mark.anyio
-async def test_the_pause_after_a_crash_grows_and_ends_with_the_lifespan(jobs, breaks, caplog):
+async def test_the_pause_after_a_crash_grows_and_ends_with_the_lifespan(jobs, breaks, caplog, monkeypatch):
     worker = job_worker(jobs)
     with anyio.fail_after(20):
         async with worker:
             await jobs.tasks["write"].send(text="a")
-            await when(lambda: "started again in 2 s" in caplog.text)
+            await when(lambda: "started again in 1 s" in caplog.text)
+            monkeypatch.setattr("sync_kit_starlette._beside.FIRST_PAUSE", 15.0)
+            await when(lambda: "started again in 30 s" in caplog.text)
     assert worker.state == "stopped"
 
 
