@@ -162,10 +162,12 @@ def test_a_redis_that_refuses_is_told_without_secrets_and_addresses(ask, proxy, 
     kit.close()
 
 
-def test_the_servers_of_all_workers_are_asked(ask, jobs, own_server, namespace):
+@pytest.mark.parametrize("together", [True, False])
+def test_the_servers_of_all_workers_are_asked(ask, jobs, own_server, namespace, together):
     other = own_server()
-    away = SyncKit(other.url, namespace=namespace)
-    client = ask(app_with(lifespan=job_worker(jobs, Jobs("mail", kit=away))))
+    mail = Jobs("mail", kit=SyncKit(other.url, namespace=namespace))
+    near = job_worker(jobs, mail) if together else job_worker(jobs, lifespan=job_worker(mail))
+    client = ask(app_with(lifespan=near))
     assert is_ready(client)
     other.stop()
     assert checks(client)["redis"]["status"] == "failing"
