@@ -97,8 +97,8 @@ class Limit:
         self.limiter = _limiter(rules, options, name)
         self._routed = routed
         self._client = _ClientAddress(options.get("trusted_proxies"), self.limiter)
-        self.template: RequestTemplate | None = None
-        self._key = self._reader(options.get("key"), options.get("user"))
+        self.template = self._read_template(options.get("key"), options.get("user"))
+        self._key: KeyOf = options["key"] if callable(options.get("key")) else self._client
         if options.get("trusted_proxies") is not None and callable(options.get("key")):
             raise ConfigurationError(
                 "trusted_proxies= belongs to the default key: in a key= of your own call "
@@ -107,9 +107,11 @@ class Limit:
         cost: Any = options.get("cost", 1)
         self._cost = cost if callable(cost) else whole("cost", cost, least=0)
 
-    def charge(self, connection: HTTPConnection, charges: Charges) -> Awaitable[Charge]:
-        """Charge a request, once. To be awaited."""
-        key: Any = self._key(connection)
+    def charge(
+        self, connection: HTTPConnection, charges: Charges, values: Mapping[str, Any] | None = None
+    ) -> Awaitable[Charge]:
+        """Charge a request, once. `values` are path parameters that somebody has converted. To be awaited."""
+        key: Any = self._key(connection) if self.template is None else self._filled(self.template, connection, values)
         cost: Any = self._cost(connection) if callable(self._cost) else self._cost
         if inspect.isawaitable(key) or inspect.isawaitable(cost):
             return self._charge_later(key, cost, charges)
@@ -120,15 +122,13 @@ class Limit:
         cost = await cost if inspect.isawaitable(cost) else cost
         return await charges.charge(self.limiter, key, cost, returned=self._routed)
 
-    def _reader(self, key: str | KeyOf | None, user: UserOf | None) -> KeyOf:
+    def _read_template(self, key: str | KeyOf | None, user: UserOf | None) -> RequestTemplate | None:
         if user is not None and not (isinstance(key, str) and "<user>" in key):
             raise ConfigurationError('user= says what <user> is: give key="<user>" too, or leave it out')
         if user is not None and not callable(user):
             raise ConfigurationError(f"user must be a function of the request, not {shown(user)}")
-        if key is None:
-            return self._client
-        if callable(key):
-            return key
+        if key is None or callable(key):
+            return None
         if not isinstance(key, str):
             raise ConfigurationError(f'key must be a template such as "<user>" or a function, not {shown(key)}')
         template = RequestTemplate(key, user)
@@ -141,12 +141,13 @@ class Limit:
                 f"<{template.path_names[0]}> in key={key!r}: a middleware runs before routing and knows no path "
                 "parameters: take @rate_limited, or RateLimit of sync_kit_starlette.fastapi"
             )
-        self.template = template
-        return functools.partial(self._filled, template)
+        return template
 
-    async def _filled(self, template: RequestTemplate, connection: HTTPConnection) -> str:
+    async def _filled(
+        self, template: RequestTemplate, connection: HTTPConnection, values: Mapping[str, Any] | None
+    ) -> str:
         try:
-            return await template.fill(connection)
+            return await template.fill(connection, values)
         except MissingValue:  # `~` is encoded in values: nobody can call himself so
             return f"~{self._client(connection)}"
 

@@ -178,7 +178,7 @@ def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOption
 
 async def _visit(limit: Limit, visit: Visit) -> Any:
     charges = charges_of(visit.connection.scope)
-    charge = await limit.charge(visit.connection, charges)
+    charge = await limit.charge(visit.connection, charges, visit.values)
     if charge.decision.limited:
         return await refuse(visit.connection, *charges.refusal(charge))
     if visit.headers is not None:

@@ -551,3 +551,15 @@ def test_rules_of_one_name_are_told_apart(ask, kit):
     refused = client.get("/")
     assert refused.json()["violated-policies"] == ["2/minute (2)"]
     assert '"2/minute (2)";r=0;' in refused.headers["ratelimit"]
+
+
+def test_spellings_of_a_path_value_are_one_key_where_fastapi_converts_it(ask, kit):
+    api = FastAPI()
+
+    @api.get("/items/{item_id}")
+    @rate_limited("2/minute", key="<item_id>", kit=kit)
+    async def item(item_id: int) -> int:
+        return item_id
+
+    client = ask(api)
+    assert codes(client, "/items/7", "/items/007", "/items/0007", "/items/8") == [200, 200, 429, 200]
