@@ -10,7 +10,7 @@ from sync_kit.ratelimit.headers import FIELDS, joined_fields, problem_body
 from sync_kit_starlette._answers import respond
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Awaitable, MutableMapping
 
     from starlette.datastructures import MutableHeaders
     from starlette.responses import Response
@@ -97,9 +97,12 @@ class Charges:
             headers.update(self.fields())
 
     def announcing(self, send: Send) -> Send:
-        """A `send` that adds the fields when the response starts, but for those that are there already."""
+        """A `send` that adds the fields when the response starts, but for those that are there already.
 
-        async def announcing(message: Message) -> None:
+        It is no coroutine of its own: it is called for each piece of a body.
+        """
+
+        def announcing(message: Message) -> Awaitable[None]:
             if message["type"] in STARTS:
                 headers = list(message.get("headers", ()))
                 there = [name for name, _ in headers]
@@ -108,7 +111,7 @@ class Charges:
                     if name not in there:
                         headers.append((name, value.encode()))
                 message = {**message, "headers": headers}
-            await send(message)
+            return send(message)
 
         return announcing
 

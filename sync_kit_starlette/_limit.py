@@ -107,15 +107,20 @@ class Limit:
         cost: Any = options.get("cost", 1)
         self._cost = cost if callable(cost) else whole("cost", cost, least=0)
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether it only looks at the client's address, and asks no function of the request."""
+        return self._key is self._client and self.template is None and not callable(self._cost)
+
     def charge(
         self, connection: HTTPConnection, charges: Charges, values: Mapping[str, Any] | None = None
     ) -> Awaitable[Charge]:
         """Charge a request, once. `values` are path parameters that somebody has converted. To be awaited."""
         key: Any = self._key(connection) if self.template is None else self._filled(self.template, connection, values)
         cost: Any = self._cost(connection) if callable(self._cost) else self._cost
-        if inspect.isawaitable(key) or inspect.isawaitable(cost):
-            return self._charge_later(key, cost, charges)
-        return charges.charge(self.limiter, key, cost, returned=self._routed)
+        if isinstance(key, str) and isinstance(cost, int):
+            return charges.charge(self.limiter, key, cost, returned=self._routed)
+        return self._charge_later(key, cost, charges)
 
     async def _charge_later(self, key: Any, cost: Any, charges: Charges) -> Charge:
         key = await key if inspect.isawaitable(key) else key

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, cast
 
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from sync_kit import ConfigurationError, Unavailable
@@ -115,18 +116,19 @@ class RateLimitMiddleware:
         if not charges.announced:
             charges.announced, charges.silent = True, not self._headers
             send = charges.announcing(send)
-        connection = connection_of(scope, receive, send)
+        asked = HTTPConnection(scope) if self._limit.asks_nothing else connection_of(scope, receive, send)
+        refusal: Any = None
         try:
-            charge = await self._limit.charge(connection, charges)
+            charge = await self._limit.charge(asked, charges)
+            if charge.decision.limited:
+                refusal = charges.refusal(charge)
         except Unavailable as error:
-            if handler_of(connection, error) is None:
+            if handler_of(asked, error) is None:
                 raise
-            refusal: Any = (error, problem(503, "Service Unavailable", "Limits cannot be counted at the moment."))
-        else:
-            refusal = None if charge.decision.allowed else charges.refusal(charge)
+            refusal = error, problem(503, "Service Unavailable", "Limits cannot be counted at the moment.")
         if refusal is None:
             await self.app(scope, receive, send)
-        elif response := await refuse(connection, *refusal):
+        elif response := await refuse(connection_of(scope, receive, send), *refusal):
             await response(scope, receive, send)
 
     def _closing(self, send: Send) -> Send:

@@ -53,26 +53,35 @@ def joined_fields(decisions: Sequence[Decision], *, legacy: bool = False) -> dic
 
     Numbers that have room for one decision only are those of a refusal, else of the one with the least left.
     """
-    fields: dict[str, str] = {}
-    waits = [decision.retry_after for decision in decisions if not decision.allowed]
-    if waits and (after := retry_after_field(max(waits))) is not None:
-        fields["Retry-After"] = after
-    counted = [decision for decision in decisions if decision.decided_by not in _UNCOUNTED]
-    if not counted:
-        return fields
-    policies, left, times = [], [], _Times()
-    for decision in counted:
-        for rule, remaining, reset in decision.left():
-            name, policy = _texts(rule, times.more(rule.name))
-            policies.append(policy)
-            left.append(f"{name};r={min(remaining, _MOST)};t={min(-(-reset // 1000), _MOST)}")
-    fields["RateLimit-Policy"], fields["RateLimit"] = ", ".join(policies), ", ".join(left)
-    if legacy:
-        tightest = min(counted, key=lambda decision: (decision.allowed, decision.remaining))
-        fields["X-RateLimit-Limit"] = str(tightest.limit)
-        fields["X-RateLimit-Remaining"] = str(tightest.remaining)
-        fields["X-RateLimit-Reset"] = _integer(tightest.reset_in)
+    policies, left, counted, times = [], [], [], _Times()
+    fields: dict[str, str] = _refused(decisions)
+    for decision in decisions:
+        if decision.decided_by not in _UNCOUNTED:
+            counted.append(decision)
+            for rule, remaining, reset in decision.left():
+                name, policy = _texts(rule, times.more(rule.name))
+                policies.append(policy)
+                left.append(f"{name};r={min(remaining, _MOST)};t={min(-(-reset // 1000), _MOST)}")
+    if counted:
+        fields["RateLimit-Policy"], fields["RateLimit"] = ", ".join(policies), ", ".join(left)
+        if legacy:
+            fields.update(_legacy(counted))
     return fields
+
+
+def _refused(decisions: Sequence[Decision]) -> dict[str, str]:
+    waits = [decision.retry_after for decision in decisions if not decision.allowed]
+    after = retry_after_field(max(waits)) if waits else None
+    return {} if after is None else {"Retry-After": after}
+
+
+def _legacy(decisions: Sequence[Decision]) -> dict[str, str]:
+    tightest = min(decisions, key=lambda decision: (decision.allowed, decision.remaining))
+    return {
+        "X-RateLimit-Limit": str(tightest.limit),
+        "X-RateLimit-Remaining": str(tightest.remaining),
+        "X-RateLimit-Reset": _integer(tightest.reset_in),
+    }
 
 
 class _Times(dict[str, int]):
