@@ -64,6 +64,10 @@ class Charges:
         decision = await limiter.check(key, cost=max(0, cost - spent) if spent else cost)
         if decision.limited:
             await self._give_back()
+        return self.add(limiter, decision, returned=returned)
+
+    def add(self, limiter: RateLimiter, decision: Decision, *, returned: bool) -> Charge:
+        """Note what was decided."""
         charge = Charge(limiter, decision, returned)
         self.made.append(charge)
         return charge

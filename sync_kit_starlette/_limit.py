@@ -8,16 +8,17 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from starlette.requests import HTTPConnection
+
 from sync_kit import ConfigurationError, RateLimiter, SyncKit
 from sync_kit.options import Seconds, refuse_unknown, shown, whole
 from sync_kit.ratelimit import TrustedProxies, group_address
 from sync_kit.ratelimit import client_address as address_of
+from sync_kit_starlette._charges import charges_of
 from sync_kit_starlette._values import MissingValue, RequestTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from starlette.requests import HTTPConnection
 
     from sync_kit.ratelimit import Rule
     from sync_kit_starlette._charges import Charge, Charges
@@ -122,6 +123,11 @@ class Limit:
             return charges.charge(self.limiter, key, cost, returned=self._routed)
         return self._charge_later(key, cost, charges)
 
+    async def charge_first(self, scope: Any) -> Charge:
+        """Charge a request that nothing else has charged; only for a limit that `asks_nothing`."""
+        decision = await self.limiter.check(self._client.of(scope), cost=self._cost)
+        return charges_of(scope).add(self.limiter, decision, returned=self._routed)
+
     async def _charge_later(self, key: Any, cost: Any, charges: Charges) -> Charge:
         key = await key if inspect.isawaitable(key) else key
         cost = await cost if inspect.isawaitable(cost) else cost
@@ -167,9 +173,16 @@ class _ClientAddress:
         self._looks = self._trusted is None
 
     def __call__(self, connection: HTTPConnection) -> str:
+        return self.of(connection.scope)
+
+    def of(self, scope: Any) -> str:
+        """The key of the request with this scope."""
+        if self._trusted is not None:
+            return client_address(HTTPConnection(scope), self._trusted)
         if self._looks:
-            self._look(connection.scope)
-        return client_address(connection, self._trusted)
+            self._look(scope)
+        client = scope.get("client")
+        return _of_peer(client[0] if client else None)
 
     def _look(self, scope: Any) -> None:
         for name, value in scope["headers"]:

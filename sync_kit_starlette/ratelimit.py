@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, cast
 
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from sync_kit import ConfigurationError, Unavailable
 from sync_kit_starlette._answers import connection_of, handler_of, problem, refuse
-from sync_kit_starlette._charges import charges_of
+from sync_kit_starlette._charges import PLACE, charges_of
 from sync_kit_starlette._endpoints import Handler, Visit, around, name_of
 from sync_kit_starlette._exemptions import Exemptions
 from sync_kit_starlette._limit import Limit, LimitOptions, client_address, lasting
@@ -18,13 +17,14 @@ from sync_kit_starlette._start import apps_inside, check_routes, is_made_late, r
 from sync_kit_starlette.jobs import warn_if_never_started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from typing_extensions import Unpack
 
     from sync_kit import RateLimiter
     from sync_kit.ratelimit import Rule
+    from sync_kit_starlette._charges import Charge
     from sync_kit_starlette._exemptions import Exempt
 
 __all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]
@@ -111,24 +111,34 @@ class RateLimitMiddleware:
         if self._exemptions.functions and await self._exemptions.ask(connection_of(scope, receive, send)):
             await self.app(scope, receive, send)
             return
+        try:
+            charge = await self._charge(scope, receive, send)
+        except Unavailable as error:
+            await self._answer(error, scope, receive, send)
+            return
         charges = charges_of(scope)
         charges.legacy = charges.legacy or self._legacy
         if not charges.announced:
             charges.announced, charges.silent = True, not self._headers
             send = charges.announcing(send)
-        asked = HTTPConnection(scope) if self._limit.asks_nothing else connection_of(scope, receive, send)
-        refusal: Any = None
-        try:
-            charge = await self._limit.charge(asked, charges)
-            if charge.decision.limited:
-                refusal = charges.refusal(charge)
-        except Unavailable as error:
-            if handler_of(asked, error) is None:
-                raise
-            refusal = error, problem(503, "Service Unavailable", "Limits cannot be counted at the moment.")
-        if refusal is None:
+        if charge.decision.allowed:
             await self.app(scope, receive, send)
-        elif response := await refuse(connection_of(scope, receive, send), *refusal):
+        elif response := await refuse(connection_of(scope, receive, send), *charges.refusal(charge)):
+            await response(scope, receive, send)
+
+    def _charge(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Charge]:
+        """Charge a request, to be awaited. As little as can be is alive meanwhile: the garbage collector counts it."""
+        if self._limit.asks_nothing and PLACE not in scope:
+            return self._limit.charge_first(scope)
+        return self._limit.charge(connection_of(scope, receive, send), charges_of(scope))
+
+    async def _answer(self, error: Unavailable, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the app says when Redis cannot be asked; it has to say something if that is to be raised."""
+        connection = connection_of(scope, receive, send)
+        if handler_of(connection, error) is None:
+            raise error
+        default = problem(503, "Service Unavailable", "Limits cannot be counted at the moment.")
+        if response := await refuse(connection, error, default):
             await response(scope, receive, send)
 
     def _closing(self, send: Send) -> Send:
