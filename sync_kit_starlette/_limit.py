@@ -106,7 +106,7 @@ class Limit:
                 "client_address(request, TrustedProxies([...]))"
             )
         cost: Any = options.get("cost", 1)
-        self._cost = cost if callable(cost) else whole("cost", cost, least=0)
+        self._cost: Any = cost if callable(cost) else whole("cost", cost, least=0)
 
     @property
     def asks_nothing(self) -> bool:
