@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,9 @@ class Inline(Mode):
             self._running.pop(slot, None)
 
 
+ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+
+
 class Chain:
     """A job that was sent by a test, the jobs that it sends, those that these send, and so on.
 
@@ -137,8 +141,16 @@ class Nesting:
         _inside.reset(self._outside)
         if kind is None and self._depth == 1 and self.chain.errors:
             error = self.chain.errors[0]
-            # an exit or a cancellation that a handler raised by itself must not be taken for one of the test
-            raise error if isinstance(error, Exception) else FailedJobsError([repr(error)]) from error
+            raise (FailedJobsError([repr(error)]) if _ends_a_test(error) else error) from error
+
+
+def _ends_a_test(error: BaseException) -> bool:
+    """An exit or a cancellation that a handler raised by itself must not be taken for one of the test.
+
+    What test frameworks raise to fail a test (pytest's `fail` is no `Exception` either) is meant to be.
+    """
+    inner = getattr(error, "exceptions", ())
+    return isinstance(error, ENDS) or (not isinstance(error, Exception) and any(map(_ends_a_test, inner)))
 
 
 class Unheard(Notes):
