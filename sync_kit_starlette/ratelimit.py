@@ -133,7 +133,7 @@ class RateLimitMiddleware:
         return self._limit.charge(connection_of(scope, receive, send), charges_of(scope))
 
     async def _answer(self, error: Unavailable, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the app says when Redis cannot be asked; it has to say something if that is to be raised."""
+        """Answer with what the app's own handler says of an outage. Raises `error` if it has none."""
         connection = connection_of(scope, receive, send)
         if handler_of(connection, error) is None:
             raise error

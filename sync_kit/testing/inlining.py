@@ -141,7 +141,9 @@ class Nesting:
         _inside.reset(self._outside)
         if kind is None and self._depth == 1 and self.chain.errors:
             error = self.chain.errors[0]
-            raise (FailedJobsError([repr(error)]) if _ends_a_test(error) else error) from error
+            if _ends_a_test(error):
+                raise FailedJobsError([repr(error)]) from error
+            raise error
 
 
 def _ends_a_test(error: BaseException) -> bool:
