@@ -1,3 +1,3 @@
-"""The Django adapter of sync_kit. It is not built yet: see CHANGELOG.md for what there is."""
+"""Rate limiting, exclusive views and background jobs for Django, on Redis or Valkey. See README.md here."""
 
 __all__: list[str] = []

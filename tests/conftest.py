@@ -12,6 +12,7 @@ import signal
 import threading
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,6 +38,8 @@ BACKENDS: dict[str, Any] = {
     "trio": ("trio", {}),
 }
 BLOCKING = "blocking"
+DJANGO = Path(__file__).parent / "on_django"
+"""Django is for asyncio alone."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,7 +68,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run async tests on every backend, unless the test chooses with its own parametrize mark."""
     chosen = any("anyio_backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "anyio_backend" in metafunc.fixturenames and not chosen:
-        modes = [*BACKENDS, BLOCKING] if "face" in metafunc.fixturenames else [*BACKENDS]
+        backends = ["asyncio"] if DJANGO in metafunc.definition.path.parents else [*BACKENDS]
+        modes = [*backends, BLOCKING] if "face" in metafunc.fixturenames else backends
         metafunc.parametrize("anyio_backend", modes, indirect=True)
 
 

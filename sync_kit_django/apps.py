@@ -1,0 +1,25 @@
+"""The app: what happens when Django starts."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.signals import setting_changed
+from django.utils.module_loading import autodiscover_modules
+
+MODULES = ("tasks", "jobs")
+
+
+class SyncKitConfig(AppConfig):
+    """`INSTALLED_APPS += ["sync_kit_django"]`."""
+
+    name = "sync_kit_django"
+    verbose_name = "Sync Kit"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect the settings, and import the `tasks` and `jobs` of every app: an error in one of them is raised."""
+        from sync_kit_django import conf
+
+        setting_changed.connect(conf.on_setting_changed, dispatch_uid="sync_kit")
+        conf.install_kit()
+        autodiscover_modules(*MODULES)

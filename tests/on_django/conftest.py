@@ -1,0 +1,65 @@
+"""Fixtures for the tests of the Django adapter: a project on a server of the tests' own. No plugin is needed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import django
+import pytest
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.on_django.project.settings")
+django.setup()
+
+from django.core.management import call_command
+from django.db import connections
+from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases
+
+from sync_kit.kit import replace_default
+
+replace_default(None)  # the tests beside these have a default kit of their own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sync_kit import SyncKit
+    from tests.support.servers import Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases() -> Iterator[None]:
+    """Empty tables in every database of the project."""
+    setup_test_environment(debug=False)
+    old = setup_databases(verbosity=0, interactive=False)
+    yield
+    for connection in connections.all():
+        connection.close()
+    teardown_databases(old, verbosity=0)
+
+
+@pytest.fixture(autouse=True)
+def site(server: Server, namespace: str) -> Iterator[Any]:
+    """The project, on the shared server, in a namespace of the test's own; gives the default kit."""
+    from sync_kit.kit import default_kit
+
+    with override_settings(SYNC_KIT={"URL": server.url, "NAMESPACE": namespace}):
+        yield default_kit()
+        default_kit().close_all()
+    replaced = replace_default(None)
+    if replaced is not None:
+        replaced.close()
+
+
+@pytest.fixture
+def kit(site: SyncKit) -> SyncKit:
+    """The default kit of the project."""
+    return site
+
+
+@pytest.fixture
+def tables() -> Iterator[None]:
+    """For a test that writes to the databases, in any thread: afterwards they are empty again."""
+    yield
+    for alias in connections:
+        call_command("flush", database=alias, interactive=False, verbosity=0)
+        connections[alias].close()
