@@ -20,7 +20,7 @@ from sync_kit.errors import ConfigurationError
 from sync_kit.options import refuse_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from typing_extensions import Never, Self
 
@@ -236,6 +236,7 @@ class SyncKit:
 _kits: weakref.WeakSet[SyncKit] = weakref.WeakSet()
 _parents: list[Any] = []
 _default: SyncKit | None = None
+_make: Callable[[], SyncKit] = SyncKit
 
 
 def _all_after_fork() -> None:
@@ -269,8 +270,15 @@ def replace_default(kit: SyncKit | None) -> SyncKit | None:
 
 
 def default_kit() -> SyncKit:
-    """The kit that objects without `kit=` use; made from the environment if `configure` was not called."""
+    """The kit that objects without `kit=` use; made from the environment if nobody has said otherwise."""
     global _default
     if _default is None:
-        _default = SyncKit()
+        _default = _make()
     return _default
+
+
+def provide_default(make: Callable[[], SyncKit]) -> SyncKit | None:
+    """Let `make` make the default kit when one is needed next, and return what was. For adapters with settings."""
+    global _make
+    _make = make
+    return replace_default(None)

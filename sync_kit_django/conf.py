@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 from django.conf import settings
 
 from sync_kit import ConfigurationError, SyncKit
-from sync_kit.kit import replace_default
+from sync_kit.kit import provide_default
 from sync_kit.options import choice, label, refuse_unknown, seconds, shown, whole
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
 from sync_kit.ratelimit import TrustedProxies
@@ -190,14 +190,19 @@ def _section(name: str, kind: type[Section], given: object) -> Section:
     )
 
 
-def install_kit() -> SyncKit:
-    """Make the kit of the settings the default one: that of every object without `kit=`."""
-    wanted = current()
-    kit = SyncKit(wanted.url, namespace=wanted.namespace)
-    replaced = replace_default(kit)
+def install_kit() -> None:
+    """Let the default kit, that of every object without `kit=`, be the one of the settings; made on first use.
+
+    A mistake in the settings is raised there, and shown by the system checks before.
+    """
+    replaced = provide_default(_make_kit)
     if replaced is not None:
         replaced.close()
-    return kit
+
+
+def _make_kit() -> SyncKit:
+    wanted = current()
+    return SyncKit(wanted.url, namespace=wanted.namespace)
 
 
 def on_setting_changed(*, setting: str, **_: Any) -> None:

@@ -15,14 +15,14 @@ from django.core.management import call_command
 from django.db import connections
 from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases
 
-from sync_kit.kit import replace_default
+from sync_kit import SyncKit
+from sync_kit.kit import default_kit, provide_default
 
-replace_default(None)  # the tests beside these have a default kit of their own
+provide_default(SyncKit)  # the tests beside these have a default kit of their own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sync_kit import SyncKit
     from tests.support.servers import Server
 
 
@@ -40,14 +40,10 @@ def databases() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def site(server: Server, namespace: str) -> Iterator[Any]:
     """The project, on the shared server, in a namespace of the test's own; gives the default kit."""
-    from sync_kit.kit import default_kit
-
     with override_settings(SYNC_KIT={"URL": server.url, "NAMESPACE": namespace}):
         yield default_kit()
         default_kit().close_all()
-    replaced = replace_default(None)
-    if replaced is not None:
-        replaced.close()
+    provide_default(SyncKit)
 
 
 @pytest.fixture
