@@ -18,7 +18,7 @@ class SyncKitConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the settings, and import the `tasks` and `jobs` of every app: an error in one of them is raised."""
-        from sync_kit_django import conf
+        from sync_kit_django import checks, conf  # noqa: F401 (importing the checks registers them)
 
         setting_changed.connect(conf.on_setting_changed, dispatch_uid="sync_kit")
         conf.install_kit()

@@ -1,0 +1,155 @@
+"""System checks: what is wrong with the setup of a project, before a request finds out. `manage.py check --deploy`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.management import get_commands
+
+import sync_kit
+from sync_kit import ConfigurationError, SyncKitError
+from sync_kit.cli.server_checks import check_server
+from sync_kit.kit import default_kit
+from sync_kit_django import conf
+from sync_kit_django._registry import all_queues
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TAG = "sync_kit"
+APP = "sync_kit_django"
+COMMAND = "runworker"
+BEHIND_A_PROXY = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
+NAMED_BY = ("REDIS_URL", "VALKEY_URL")
+SERVER_IDS = {"eviction": "sync_kit.W021", "persistence": "sync_kit.W022"}
+OTHER_OF_SERVER = "sync_kit.W023"
+
+
+@register(TAG)
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """`SYNC_KIT` can be read."""
+    try:
+        conf.current()
+        default_kit()
+    except ConfigurationError as error:
+        return [Error(str(error), hint="see the table of settings in sync_kit_django/README.md", id="sync_kit.E001")]
+    return []
+
+
+@register(TAG)
+def check_queue_names(**_: Any) -> list[CheckMessage]:
+    """No two `Jobs` have one name."""
+    count = Counter(queue.name for queue in all_queues())
+    return [
+        Error(
+            f"{number} Jobs are named {name!r}: a worker cannot tell which tasks it has",
+            hint="make one, and import it where it is needed",
+            id="sync_kit.E002",
+        )
+        for name, number in count.items()
+        if number > 1
+    ]
+
+
+@register(TAG)
+def check_plain_jobs(**_: Any) -> list[CheckMessage]:
+    """Nobody uses the core's `Jobs`, whose `send` in a plain view makes a coroutine that never runs."""
+    return [
+        Error(
+            f"{module}.{name} is a sync_kit.Jobs: its .send() must be awaited, and without that the job is lost",
+            hint="from sync_kit_django import Jobs",
+            obj=f"{module}.{name}",
+            id="sync_kit.E003",
+        )
+        for module, name in _plain_jobs()
+    ]
+
+
+def _plain_jobs() -> Iterator[tuple[str, str]]:
+    """Names in the modules of the project's apps that stand for `sync_kit.Jobs`."""
+    places = tuple(f"{config.name}." for config in apps.get_app_configs() if config.name != APP)
+    for module in [name for name in sys.modules if f"{name}.".startswith(places)]:
+        for name, value in list(vars(sys.modules[module]).items()):
+            if isinstance(value, sync_kit.Jobs):
+                yield module, name
+
+
+@register(TAG)
+def check_command(**_: Any) -> list[CheckMessage]:
+    """`manage.py runworker` is ours."""
+    owner = get_commands().get(COMMAND, APP)
+    if owner == APP or not isinstance(owner, str):
+        return []
+    return [
+        Warning(
+            f"`manage.py {COMMAND}` is the one of {owner}, which stands before {APP} in INSTALLED_APPS",
+            hint=f"use `manage.py synckit_worker`, which is the same as ours, or put {APP!r} before {owner!r}",
+            id="sync_kit.W004",
+        )
+    ]
+
+
+@register(TAG)
+def check_proxies(**_: Any) -> list[CheckMessage]:
+    """The addresses that limits count are those of clients."""
+    said = [name for name in BEHIND_A_PROXY if getattr(settings, name, None)]
+    if not said or not _readable() or conf.current().rate_limit.trusted_proxies is not None:
+        return []
+    return [
+        Warning(
+            f"{said[0]} says that a proxy stands before this project, and limits by address trust none: "
+            "all clients of the proxy share one budget",
+            hint='SYNC_KIT["RATE_LIMIT"]["TRUSTED_PROXIES"] = ["10.0.0.0/8"], the addresses of your proxies; '
+            "[] if limits by address are not used",
+            id="sync_kit.W005",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """The server is named, there, and keeps what it is given."""
+    if not _readable():
+        return []
+    return [*_check_mode(), *_check_url(), *_check_server()]
+
+
+def _readable() -> bool:
+    return not check_settings()
+
+
+def _check_mode() -> Iterator[CheckMessage]:
+    mode = conf.current().jobs.mode
+    if mode != "redis":
+        yield Warning(
+            f'SYNC_KIT["JOBS"]["MODE"] is {mode!r}, which is for tests: jobs do not reach a worker',
+            hint="leave it out",
+            id="sync_kit.W010",
+        )
+
+
+def _check_url() -> Iterator[CheckMessage]:
+    if conf.current().url is None and not any(map(os.environ.get, NAMED_BY)):
+        yield Warning(
+            f"no server is named, so it is looked for at {default_kit().label}",
+            hint='SYNC_KIT["URL"] = "redis://...", or the environment variable REDIS_URL',
+            id="sync_kit.W011",
+        )
+
+
+def _check_server() -> Iterator[CheckMessage]:
+    try:
+        findings = check_server(default_kit())
+    except SyncKitError as error:
+        yield Error(str(error), hint='is SYNC_KIT["URL"] right, and the server up?', id="sync_kit.E020")
+        return
+    for finding in findings:
+        if finding.level != "ok":
+            where = f"the server at {default_kit().label}: {finding.about}: {finding.says}"
+            yield Warning(where, hint=finding.advice or None, id=SERVER_IDS.get(finding.about, OTHER_OF_SERVER))

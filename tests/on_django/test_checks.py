@@ -1,0 +1,114 @@
+"""What is wrong with the setup of a project is said by `manage.py check`, with an id and a hint."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+from django.core.checks import run_checks
+from django.test.utils import override_settings
+
+import sync_kit
+from sync_kit_django import _registry, checks
+
+
+def found(*, deploy: bool = False) -> dict[str, str]:
+    """What our checks say, by their ids."""
+    messages = run_checks(tags=["sync_kit"], include_deployment_checks=deploy)
+    assert all(message.hint for message in messages)
+    return {str(message.id): f"{message.msg} ({message.hint})" for message in messages}
+
+
+def test_a_project_that_is_right_hears_nothing():
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"NAMESPCE": "shop"}, "did you mean 'NAMESPACE'?"),
+        ({"URL": "http://localhost"}, "http"),
+        ({"WORKER": {"CONCURRENCY": 0}}, """SYNC_KIT["WORKER"]["CONCURRENCY"] must be from 1"""),
+    ],
+)
+def test_a_mistake_in_the_settings_is_found_and_hides_no_other_check(given, said):
+    with override_settings(SYNC_KIT=given):
+        assert said in found(deploy=True)["sync_kit.E001"]
+
+
+def test_a_mistake_in_the_settings_is_raised_where_the_server_is_needed():
+    limiter = sync_kit.RateLimiter("api", limit=1, window=60)
+    wrong = override_settings(SYNC_KIT={"ULR": "redis://localhost"})
+    with wrong, pytest.raises(sync_kit.ConfigurationError, match="did you mean 'URL'"):
+        limiter.blocking.check("ann")
+
+
+def test_two_jobs_of_one_name_are_found():
+    made = [sync_kit.Jobs("mail"), sync_kit.Jobs("mail"), sync_kit.Jobs("reports")]
+    for queue in made:
+        _registry.remember(queue)
+    assert "2 Jobs are named 'mail'" in found()["sync_kit.E002"]
+    del made[0], queue
+    assert found() == {}
+
+
+def test_jobs_whose_send_would_be_lost_are_found():
+    module = types.ModuleType("tests.on_django.shop.mails")
+    vars(module)["jobs"] = sync_kit.Jobs("mail")
+    sys.modules[module.__name__] = module
+    try:
+        said = found()["sync_kit.E003"]
+    finally:
+        del sys.modules[module.__name__]
+    assert "tests.on_django.shop.mails.jobs" in said
+    assert "from sync_kit_django import Jobs" in said
+
+
+@pytest.mark.parametrize("owner", ["channels", "tests.on_django.shop"])
+def test_a_runworker_of_another_app_is_found(owner, monkeypatch):
+    monkeypatch.setattr(checks, "get_commands", lambda: {"runworker": owner})
+    said = found()["sync_kit.W004"]
+    assert owner in said
+    assert "synckit_worker" in said
+
+
+@pytest.mark.parametrize("setting", [{"SECURE_PROXY_SSL_HEADER": ("A", "b")}, {"USE_X_FORWARDED_HOST": True}])
+def test_limits_by_address_behind_a_proxy_are_found(setting, server, namespace):
+    mine = {"URL": server.url, "NAMESPACE": namespace}
+    with override_settings(**setting):
+        assert next(iter(setting)) in found()["sync_kit.W005"]
+    for proxies in (["10.0.0.0/8"], []):
+        with override_settings(**setting, SYNC_KIT={**mine, "RATE_LIMIT": {"TRUSTED_PROXIES": proxies}}):
+            assert found() == {}
+
+
+def test_a_server_that_is_not_named_is_found_before_a_deployment(monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.delenv("VALKEY_URL", raising=False)
+    with override_settings(SYNC_KIT={}):
+        assert [said.id for said in checks._check_url()] == ["sync_kit.W011"]
+    monkeypatch.setenv("REDIS_URL", "redis://example.com")
+    with override_settings(SYNC_KIT={}):
+        assert [*checks._check_url()] == []
+
+
+def test_a_server_that_is_away_is_found_before_a_deployment_and_only_then():
+    with override_settings(SYNC_KIT={"URL": "redis://:hush@127.0.0.1:1"}):
+        assert found() == {}
+        said = found(deploy=True)["sync_kit.E020"]
+    assert "127.0.0.1:1" in said
+    assert "hush" not in said
+
+
+def test_a_server_that_throws_jobs_away_is_found_before_a_deployment(own_server):
+    server = own_server("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", "--save", "")
+    with override_settings(SYNC_KIT={"URL": server.url}):
+        said = found(deploy=True)
+    assert "allkeys-lru" in said["sync_kit.W021"]
+    assert "nothing is written to disk" in said["sync_kit.W022"]
+
+
+def test_jobs_that_are_only_recorded_are_found_before_a_deployment(server):
+    with override_settings(SYNC_KIT={"URL": server.url, "JOBS": {"MODE": "record"}}):
+        assert "'record'" in found(deploy=True)["sync_kit.W010"]
