@@ -1,6 +1,6 @@
 """Fenced code blocks of Markdown files, and a runner: `python -m tests.support.markdown FILE`.
 
-All Python blocks of a file run in one namespace, in one event loop; `await` is allowed at the top level.
+All Python blocks of a file run in one namespace, on one event loop; `await` is allowed at the top level.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ast
 import asyncio
 import sys
 import types
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FENCE = "```"
+ADAPTER = "sync_kit_django"
+"""In its folder there is a project around the examples."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,33 @@ def blocks(path: Path) -> Iterator[Block]:
         raise ValueError(f"{path}:{opened.line}: the block is never closed")
 
 
-async def run(path: Path) -> None:
-    """Run the Python blocks of a file; tracebacks show the lines of the file itself."""
+def run(path: Path) -> None:
+    """Run the Python blocks of a file; tracebacks show the lines of the file itself.
+
+    A block without `await` runs outside of the event loop, as plain code does.
+    """
     module = types.ModuleType("example")
     sys.modules[module.__name__] = module
-    for block in blocks(path):
-        if block.language == "python":
-            source = "\n" * (block.line - 1) + block.text
-            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-            result = eval(compile(source, str(path), "exec", flags=flags), module.__dict__)
-            if result is not None:
-                await result
+    if ADAPTER in path.parts:
+        from tests.support.django_project import start
+
+        vars(module).update(start())
+    with closing(asyncio.new_event_loop()) as loop:
+        asyncio.set_event_loop(loop)
+        for block in blocks(path):
+            if block.language == "python":
+                run_block(block, path, module, loop)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def run_block(block: Block, path: Path, module: types.ModuleType, loop: asyncio.AbstractEventLoop) -> None:
+    """Run one block in the module."""
+    source = "\n" * (block.line - 1) + block.text
+    result = eval(compile(source, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), module.__dict__)
+    if result is not None:
+        loop.run_until_complete(result)
 
 
 if __name__ == "__main__":
-    asyncio.run(run(Path(sys.argv[1])))
+    run(Path(sys.argv[1]))
