@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 REDIS_PY = ["6", "7", "8"]
+DJANGO = {"5.2": "3.10", "6.0": "3.12", "6.1": "3.13"}  # with the Python that each is tested on
 CODE = ["sync_kit", "sync_kit_starlette", "sync_kit_django"]
 
 nox.needs_version = ">=2025.2.9"
@@ -90,6 +91,19 @@ def tests_redis(session: nox.Session) -> None:
 
 for _major in REDIS_PY:
     nox.session(name=f"tests-redis-{_major}")(tests_redis)
+
+
+def tests_django(session: nox.Session) -> None:
+    """Run the tests of the Django adapter with one version of Django, which the session's name tells."""
+    version = session.name.rpartition("-")[2]
+    session.install("-q", "-e", ".[all]", f"django=={version}.*", *group("test"))
+    session.run("python", "-c", "import django; print('Django', django.__version__)")
+    paths = [] if session.posargs and not session.posargs[0].startswith("-") else ["tests/on_django"]
+    run_pytest(session, *paths)
+
+
+for _version, _python in DJANGO.items():
+    nox.session(name=f"tests-django-{_version}", python=_python)(tests_django)
 
 
 @nox.session

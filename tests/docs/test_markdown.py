@@ -117,7 +117,8 @@ def sessions() -> set[str]:
     noxfile = (ROOT / "noxfile.py").read_text()
     plain = re.findall(r"^@nox\.session\ndef (\w+)", noxfile, re.MULTILINE)
     named = re.findall(r'^@nox\.session\(name="([\w.-]+)"', noxfile, re.MULTILINE)
-    return {*plain, *named, *(f"tests-{version}" for version in re.findall(r'"(3\.\d+)"', noxfile))}
+    pythons = {f"tests-{version}" for version in re.findall(r'"(3\.\d+)"', noxfile)}
+    return {*plain, *named, *pythons, *(f"tests-django-{version}" for version in re.findall(r'"([56]\.\d)":', noxfile))}
 
 
 def test_ci_runs_the_two_commands_of_the_readme():
