@@ -1,0 +1,168 @@
+"""What handlers do to database connections ends with their job: no other job meets a connection or a transaction of it.
+
+On a worker alone: a handler that is called directly, or run inline in a test, uses the connections of its caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from django.db import connections, reset_queries
+
+from sync_kit.jobs import outlet
+from sync_kit.jobs.current import running_job
+from sync_kit.queue.run import is_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from concurrent.futures import Executor
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from sync_kit.jobs.run import JobRun
+
+log = logging.getLogger("sync_kit")
+
+PATIENCE = 30.0
+"""Seconds that a thread of an async job has to end after the job; what is left then keeps its connections."""
+
+_owner: ContextVar[JobRun | None] = ContextVar("sync_kit_django_owner", default=None)
+"""The run whose handler is inside of `clean`: what it calls belongs to it."""
+
+
+def clean(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, of the same kind and name, whose database connections are its own while it runs as a job.
+
+    For handlers and for hooks. A plain function may keep the connection of its thread, if `CONN_MAX_AGE` allows it
+    and no transaction is open; an async one has a thread, and connections, of its own if it uses the database at all.
+    """
+    cleaned = _cleaned_async(handler) if is_async(handler) else _cleaned(handler)
+    return cleaned if hasattr(handler, "__name__") else functools.partial(cleaned)  # the core asks for the name
+
+
+def _cleaned(handler: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(handler)
+    def cleaned(*args: Any, **kwargs: Any) -> Any:
+        run = _run_to_clean()
+        if run is None:
+            return handler(*args, **kwargs)
+        with _owned_by(run), _tidied():
+            made = handler(*args, **kwargs)
+        return _with_own_thread(run, made) if inspect.isawaitable(made) else made
+
+    return cleaned
+
+
+def _cleaned_async(handler: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(handler)
+    async def cleaned(*args: Any, **kwargs: Any) -> Any:
+        run, made = _run_to_clean(), handler(*args, **kwargs)
+        return await (made if run is None else _with_own_thread(run, made))
+
+    return cleaned
+
+
+def _run_to_clean() -> JobRun | None:
+    """The run that begins here on a worker; None anywhere else, also inside of a handler that is clean already."""
+    run = running_job.get(None)
+    return None if outlet.current is not None or run is _owner.get() else run
+
+
+@contextmanager
+def _owned_by(run: JobRun) -> Iterator[None]:
+    token = _owner.set(run)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+@contextmanager
+def _tidied() -> Iterator[None]:
+    tidy(anew=True)
+    try:
+        yield
+    finally:
+        tidy()
+
+
+async def _with_own_thread(run: JobRun, work: Awaitable[Any]) -> Any:
+    with _owned_by(run):
+        async with _own_thread(run):
+            return await work
+
+
+@asynccontextmanager
+async def _own_thread(run: JobRun) -> AsyncIterator[None]:
+    """`sync_to_async`, and with it the ORM, uses a thread of this job's own; it is made when it is first used."""
+    with suppress(AttributeError):  # who started the worker in `async_to_sync` would have all jobs use one thread
+        del AsyncToSync.executors.current
+    context = ThreadSensitiveContext()
+    token = SyncToAsync.thread_sensitive_context.set(context)
+    try:
+        yield
+    finally:
+        executor = SyncToAsync.context_to_thread_executor.pop(context, None)
+        SyncToAsync.thread_sensitive_context.reset(token)
+        if executor is not None:
+            await _end(executor, run)
+
+
+async def _end(executor: Executor, run: JobRun) -> None:
+    """Close the connections of a thread behind what it does; also of one that was cancelled, as that goes on."""
+    closed = asyncio.wrap_future(executor.submit(_close_all))
+    executor.shutdown(wait=False)
+    with anyio.move_on_after(PATIENCE, shield=True):
+        await asyncio.shield(closed)
+        return
+    log.error("the thread of %r goes on %g s after its end: until then it keeps its connections", run, PATIENCE)
+
+
+def tidy(*, anew: bool = False) -> None:
+    """Leave no connection of this thread in a transaction, and none that is broken or too old.
+
+    With `anew`, those that stay are looked at by Django when they are used next: the database may have cut them.
+    """
+    reset_queries()
+    opened: Sequence[Any] = connections.all(initialized_only=True)
+    for connection in opened:
+        try:
+            if not _left_open(connection):
+                connection.close_if_unusable_or_obsolete()
+        except Exception:
+            log.exception("the connection to database %r cannot be cleaned up: it is given up", connection.alias)
+            _give_up(connection)
+        connection.health_check_enabled = connection.health_check_enabled or anew
+
+
+def _close_all() -> None:
+    tidy()
+    for connection in connections.all(initialized_only=True):
+        _give_up(connection)
+
+
+def _left_open(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a handler has left a transaction open. Then that is rolled back, with the connection."""
+    is_inside = connection.in_atomic_block
+    if not is_inside and (connection.connection is None or connection.get_autocommit()):
+        return False
+    if is_inside or connection.settings_dict["AUTOCOMMIT"]:
+        log.warning("a job has left a transaction open in database %r: it is rolled back", connection.alias)
+    _give_up(connection)
+    return True
+
+
+def _give_up(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection whatever state it is in; the thread makes another one when it needs one."""
+    connection.in_atomic_block = False  # nobody is left who could leave that block
+    del connections[connection.alias]
+    with suppress(Exception):
+        connection.close()
