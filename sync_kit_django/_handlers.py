@@ -9,6 +9,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,12 @@ from sync_kit.jobs.current import running_job
 from sync_kit.queue.run import is_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Executor
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from sync_kit.jobs import Job
     from sync_kit.jobs.run import JobRun
 
 log = logging.getLogger("sync_kit")
@@ -36,13 +38,15 @@ PATIENCE = 30.0
 
 _owner: ContextVar[JobRun | None] = ContextVar("sync_kit_django_owner", default=None)
 """The run whose handler is inside of `clean`: what it calls belongs to it."""
+_has_thread: ContextVar[JobRun | None] = ContextVar("sync_kit_django_thread", default=None)
+"""The run for which there is a thread of its own already."""
 
 
 def clean(handler: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, of the same kind and name, whose database connections are its own while it runs as a job.
 
-    For handlers and for hooks. A plain function may keep the connection of its thread, if `CONN_MAX_AGE` allows it
-    and no transaction is open; an async one has a thread, and connections, of its own if it uses the database at all.
+    For handlers and for hooks. A plain function leaves the connection of its thread to the next one, if `CONN_MAX_AGE`
+    allows it and no transaction is open. An async one that uses the database has a thread and connections of its own.
     """
     cleaned = _cleaned_async(handler) if is_async(handler) else _cleaned(handler)
     return cleaned if hasattr(handler, "__name__") else functools.partial(cleaned)  # the core asks for the name
@@ -66,6 +70,20 @@ def _cleaned_async(handler: Callable[..., Any]) -> Callable[..., Any]:
     async def cleaned(*args: Any, **kwargs: Any) -> Any:
         run, made = _run_to_clean(), handler(*args, **kwargs)
         return await (made if run is None else _with_own_thread(run, made))
+
+    return cleaned
+
+
+def clean_middleware(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a middleware. It shares thread and connections with an async handler, and not with a plain one."""
+
+    @functools.wraps(function)
+    async def cleaned(job: Job, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        run = _run_to_clean()
+        if run is None:
+            return await function(job, call_next)
+        async with _own_thread(run):
+            return await function(job, call_next)
 
     return cleaned
 
@@ -103,15 +121,19 @@ async def _with_own_thread(run: JobRun, work: Awaitable[Any]) -> Any:
 @asynccontextmanager
 async def _own_thread(run: JobRun) -> AsyncIterator[None]:
     """`sync_to_async`, and with it the ORM, uses a thread of this job's own; it is made when it is first used."""
+    if _has_thread.get() is run:
+        yield
+        return
     with suppress(AttributeError):  # who started the worker in `async_to_sync` would have all jobs use one thread
         del AsyncToSync.executors.current
     context = ThreadSensitiveContext()
-    token = SyncToAsync.thread_sensitive_context.set(context)
+    token, mark = SyncToAsync.thread_sensitive_context.set(context), _has_thread.set(run)
     try:
         yield
     finally:
         executor = SyncToAsync.context_to_thread_executor.pop(context, None)
         SyncToAsync.thread_sensitive_context.reset(token)
+        _has_thread.reset(mark)
         if executor is not None:
             await _end(executor, run)
 
@@ -141,6 +163,29 @@ def tidy(*, anew: bool = False) -> None:
             log.exception("the connection to database %r cannot be cleaned up: it is given up", connection.alias)
             _give_up(connection)
         connection.health_check_enabled = connection.health_check_enabled or anew
+    _remember(connection for connection in opened if connection.connection is not None)
+
+
+class _Kept:
+    """Goes with its thread, and closes what that has kept: Django's objects would wait for the garbage collector."""
+
+    def __init__(self) -> None:
+        self.connections: list[BaseDatabaseWrapper] = []
+
+    def __del__(self) -> None:
+        for connection in self.connections:
+            with suppress(Exception):
+                connection.inc_thread_sharing()
+                connection.close()
+
+
+_here = threading.local()
+
+
+def _remember(connections: Iterable[BaseDatabaseWrapper]) -> None:
+    if not hasattr(_here, "kept"):
+        _here.kept = _Kept()
+    _here.kept.connections[:] = connections
 
 
 def _close_all() -> None:
