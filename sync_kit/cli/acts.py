@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from sync_kit.cli.jobs import OfTag, OfTask
-from sync_kit.cli.screen import clean
 from sync_kit.cli.targets import One, load_jobs
 from sync_kit.options import choice
 from sync_kit.queue.engine import BATCH, batches
+from sync_kit.queue.logs import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,10 +10,10 @@ import typer
 
 from sync_kit.cli import acts, jobs, pause, schedules
 from sync_kit.cli.doctor import doctor
-from sync_kit.cli.screen import clean
 from sync_kit.cli.status import status
 from sync_kit.cli.worker import worker
 from sync_kit.errors import SyncKitError
+from sync_kit.queue.logs import clean
 
 PLAIN = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 HELP = {"help_option_names": ["-h", "--help"]}

@@ -9,11 +9,12 @@ import typer
 from rich.text import Text
 
 from sync_kit.cli.queue_checks import check_queue
-from sync_kit.cli.screen import Json, clean, console, on_terminal, show_json
+from sync_kit.cli.screen import Json, console, on_terminal, show_json
 from sync_kit.cli.server_checks import check_server
 from sync_kit.cli.snapshot import look
 from sync_kit.cli.targets import load_queues
 from sync_kit.kit import SyncKit, default_kit
+from sync_kit.queue.logs import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

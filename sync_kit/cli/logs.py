@@ -1,23 +1,13 @@
-"""The log of a worker on stderr: what others wrote into it cannot forge lines, and a terminal does not obey it."""
+"""The log of a worker on stderr."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
-from sync_kit.cli.screen import clean
+from sync_kit.queue.logs import Formatter
 
 LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-INDENT = "    "
-
-
-class Formatter(logging.Formatter):
-    """Spells control characters out, and indents all lines of a record but its first."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """A record as text."""
-        lines = super().format(record).split("\n")
-        return f"\n{INDENT}".join(_cleaned(line) for line in lines)
 
 
 def set_up_logging(level: str) -> None:
@@ -25,8 +15,3 @@ def set_up_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(LINE))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
-def _cleaned(line: str) -> str:
-    """A tab stays: what is behind it is still on its line."""
-    return "\t".join(map(clean, line.split("\t")))

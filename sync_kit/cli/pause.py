@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from sync_kit.cli.screen import clean
 from sync_kit.cli.targets import Several, load_queues
+from sync_kit.queue.logs import clean
 
 
 def pause(targets: Several) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sync_kit.cli.screen import clean
+from sync_kit.queue.logs import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_kit.cli.jobs import as_dict
-from sync_kit.cli.screen import Cell, Grid, Json, away, clean, moment, show, show_json
+from sync_kit.cli.screen import Cell, Grid, Json, away, moment, show, show_json
 from sync_kit.cli.snapshot import look_at_schedules, rule_of
 from sync_kit.cli.targets import One, load_jobs
+from sync_kit.queue.logs import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,6 +16,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from sync_kit.queue.logs import clean
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -167,15 +169,6 @@ def show_json(value: Any, *, compact: bool = False) -> None:
     """Print a value as JSON; secrets of pydantic are masked."""
     plain = to_jsonable_python(value, fallback=repr, inf_nan_mode="strings", bytes_mode="base64")
     typer.echo(json.dumps(plain, ensure_ascii=False, indent=None if compact else 2))
-
-
-def clean(text: object) -> str:
-    """A text of somebody else's as it may be printed: one line, and nothing that a terminal would obey."""
-    return "".join(each if each.isprintable() else _escaped(each) for each in str(text))
-
-
-def _escaped(character: str) -> str:
-    return " " if character in "\n\t" else character.encode("unicode_escape").decode()
 
 
 def span(seconds: float) -> str:

@@ -10,11 +10,12 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from sync_kit.cli.screen import Cell, Grid, Json, below, clean, console, moment, on_terminal, show, show_json, span
+from sync_kit.cli.screen import Cell, Grid, Json, below, console, moment, on_terminal, show, show_json, span
 from sync_kit.cli.snapshot import look, rule_of
 from sync_kit.cli.targets import Several, load_queues
 from sync_kit.errors import Unavailable
 from sync_kit.options import seconds
+from sync_kit.queue.logs import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,13 +12,13 @@ import typer
 from sync_kit.cli.check import check_workers
 from sync_kit.cli.logs import set_up_logging
 from sync_kit.cli.reload import Reloader
-from sync_kit.cli.screen import clean
 from sync_kit.cli.targets import Several, load_sources, refuse_misshapen
 from sync_kit.errors import ConfigurationError
 from sync_kit.jobs import Jobs
 from sync_kit.kit import SyncKit
 from sync_kit.options import choice
 from sync_kit.queue import Worker
+from sync_kit.queue.logs import clean
 from sync_kit.queue.process import run_worker
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,12 +85,19 @@ class Pool:
 
     At most one of the jobs that run is a suspect, one whose worker died: a killer does not take the same
     neighbours along again.
+
+    Attributes:
+        spent: set when as many jobs have been run as may be.
     """
 
-    def __init__(self, shares: Sequence[Share], *, strict: bool) -> None:
+    def __init__(self, shares: Sequence[Share], *, strict: bool, slots: int, most: int | None = None) -> None:
         self.shares = shares
         self.open = True
         self.lone_is_free = True
+        self.spent = anyio.Event()
+        self._slots = slots
+        self._left = math.inf if most is None else most
+        self._rested = anyio.Event()
         self._strict = strict
         self._idle: deque[Slot] = deque()
 
@@ -106,14 +114,18 @@ class Pool:
 
     def share_out(self) -> None:
         """Give free slots to the queues that may have work."""
-        while self._idle and (share := self._turn()) is not None:
+        while self._idle and self._left > 0 and (share := self._turn()) is not None:
             slot = self._idle.popleft()
             slot.share = share
             share.used += 1
+            self._left -= 1
             share.courier.expect(slot)
+        if len(self._idle) == self._slots:
+            self._rest()
 
     def give_back(self, slots: Sequence[Slot]) -> None:
         """Slots for which a queue had no job."""
+        self._left += len(slots)
         for slot in slots:
             if slot.share is not None:
                 slot.share.used -= 1
@@ -123,6 +135,12 @@ class Pool:
             else:
                 slot.end()
         self.share_out()
+
+    async def rest(self) -> None:
+        """Wait until all slots are free, because the queues had nothing more."""
+        while len(self._idle) < self._slots:
+            await self._rested.wait()
+            self._rested = anyio.Event()
 
     def take_lone(self) -> bool:
         """Whether a suspect may be taken now; if so, nobody else may until `return_lone`."""
@@ -142,6 +160,11 @@ class Pool:
             self._idle.popleft().end()
         for share in self.shares:
             share.courier.dismiss()
+
+    def _rest(self) -> None:
+        self._rested.set()
+        if self._left == 0:
+            self.spent.set()
 
     def _leave(self, slot: Slot, outcome: Outcome | None) -> None:
         if slot.share is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from sync_kit.queue.worker import Worker
 
@@ -19,21 +19,39 @@ log = logging.getLogger("sync_kit")
 ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
-async def run_worker(worker: Worker, *, handle_signals: bool) -> None:
-    """Be a worker until cancelled, or until SIGINT or SIGTERM where these are handled.
+async def run_worker(
+    worker: Worker, *, handle_signals: bool, until: Callable[[], Awaitable[None]] = anyio.sleep_forever
+) -> None:
+    """Be a worker until cancelled, until `until()` returns, or until SIGINT or SIGTERM where these are handled.
 
     The first signal drains, a second one hands back what still runs, a third one has the system end the process.
     """
     if not handle_signals:
         async with worker:
-            await anyio.sleep_forever()
+            await until()
         return
     with anyio.open_signal_receiver(*ENDS) as signals, anyio.CancelScope() as draining:
         async with worker:
-            async for number in signals:
-                log.info("signal %s: draining", signal.Signals(number).name)
-                break
+            await first(partial(_signalled, signals), until)
             worker.begin(partial(_hurry, signals, draining))
+
+
+async def first(*works: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the one that ends first; the others are cancelled."""
+    async with anyio.create_task_group() as group:
+
+        async def end(work: Callable[[], Awaitable[None]]) -> None:
+            await work()
+            group.cancel_scope.cancel()
+
+        for work in works:
+            group.start_soon(end, work)
+
+
+async def _signalled(signals: AsyncIterator[signal.Signals]) -> None:
+    async for number in signals:
+        log.info("signal %s: draining", signal.Signals(number).name)
+        return
 
 
 async def _hurry(signals: AsyncIterator[signal.Signals], draining: anyio.CancelScope) -> None:

@@ -38,7 +38,7 @@ POLL_INTERVAL = 2.5
 DRAIN_TIMEOUT = 20.0
 TELLS = hasattr(asyncio.Task, "cancelling")
 """Whether a task says that it was cancelled from outside: before Python 3.11 it does not."""
-OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "weights", "limits", "strict")
+OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "weights", "limits", "strict", "max_jobs")
 
 
 class Worker:
@@ -56,6 +56,11 @@ class Worker:
         weights: by queue, its part of the slots when there is work in all of them; 1 if not named.
         limits: by queue, the slots that it may have at most.
         strict: a queue is only asked when there is no work in those before it.
+        max_jobs: runs after which it takes no more; None for no limit.
+
+    Attributes:
+        concurrency, drain_timeout: see above.
+        took: runs that began here.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -70,6 +75,7 @@ class Worker:
         weights: Mapping[Source, int] | None = None,
         limits: Mapping[Source, int] | None = None,
         strict: bool = False,
+        max_jobs: int | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown("Worker", unknown, OPTIONS)
@@ -79,11 +85,13 @@ class Worker:
         self.id = make_id()
         self.concurrency = whole("concurrency", concurrency, least=1, most=10_000)
         self._poll_interval = seconds("poll_interval", poll_interval, least=0.01, most=60)
-        self._drain_timeout = seconds("drain_timeout", drain_timeout)
+        self.drain_timeout = seconds("drain_timeout", drain_timeout)
         self._sources = sources
         self._weights = _by_source("weights", weights, sources)
         self._limits = _by_source("limits", limits, sources)
         self._strict = strict
+        self._max_jobs = None if max_jobs is None else whole("max_jobs", max_jobs, least=1)
+        self.took = 0
         self.stuck: set[Run] = set()
         self._scopes: list[anyio.CancelScope] = []
         self._slots = 0
@@ -106,17 +114,26 @@ class Worker:
         """Take no more from now on, while its block goes on; what runs may end. Call on its event loop."""
         self._pool.close()
 
+    async def rest(self) -> None:
+        """Wait until nothing runs here, because its queues have nothing that it may run now."""
+        await self._pool.rest()
+
+    async def spent(self) -> None:
+        """Wait until `max_jobs` have been run: it takes no more."""
+        await self._pool.spent.wait()
+
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ConfigurationError("this worker is running already: make another one")
         self._entered = True
         self._owner = current_task()
-        self._scopes, self._slots = [], 0
+        self._scopes, self._slots, self.took = [], 0, 0
         self.id = make_id()  # what its lanes remember in Redis is not of an earlier time
         threads = anyio.CapacityLimiter(self.concurrency)
         self._lines = [Line(self, source, self._poll_interval, threads) for source in self._sources]
         self._by_courier = {line.courier: line for line in self._lines}
-        self._pool = Pool([self._share(line) for line in self._lines], strict=self._strict)
+        shares = [self._share(line) for line in self._lines]
+        self._pool = Pool(shares, strict=self._strict, slots=self.concurrency, most=self._max_jobs)
         self._all_idle, self._all_deaf, self._listening = anyio.Event(), anyio.Event(), anyio.CancelScope()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -127,7 +144,7 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        cancelled = await self._drain(self._drain_timeout if error is None else 0)
+        cancelled = await self._drain(self.drain_timeout if error is None else 0)
         try:
             _, again = await to_the_end(self._hand_back)
         finally:
@@ -216,6 +233,7 @@ class Worker:
         return self._by_courier[slot.share.courier]
 
     async def _run(self, line: Line, claim: Claim) -> Outcome | None:
+        self.took += 1
         try:
             run = line.source.open(claim)
             context = run.context()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sync_kit.cli.logs import Formatter
+from sync_kit.queue.logs import Formatter
 
 FORGED = r"2026-01-01 00:00:00,000 INFO    sync_kit: all is well"
 APP_THAT_SHOUTS = """
