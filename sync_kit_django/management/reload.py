@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,17 @@ log = logging.getLogger("sync_kit")
 RELOAD = 3
 """The exit code of a child that is to be started again, as Django has it."""
 PARENT = "SYNC_KIT_RELOADS"
-"""The environment variable that tells a child who its parent is."""
+"""The environment variable that tells a child who its parent is, and when it was born (epoch seconds)."""
 GRACE = 5.0
 """Seconds that a child has beyond its drain timeout."""
 LOOK_EVERY = 0.5
+LOOK_BACK = 1.0
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def is_child() -> bool:
     """Whether this process was started by a `Parent`."""
-    return os.environ.get(PARENT) == str(os.getppid())
+    return os.environ.get(PARENT, "").partition(" ")[0] == str(os.getppid())
 
 
 class Parent:
@@ -76,7 +78,7 @@ class Parent:
 
     def _attend(self) -> int:
         """One child, until it has ended."""
-        environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true", PARENT: str(os.getpid())}
+        environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true", PARENT: f"{os.getpid()} {time.time()}"}
         command = [*map(str, autoreload.get_child_arguments())]
         child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         self._child = child
@@ -125,10 +127,26 @@ class Watch:
         await self._over.wait()
 
     def _watch(self) -> None:
-        try:
+        autoreload.autoreload_started.connect(self._look_back_soon, weak=False)
+        with suppress(SystemExit):
             _reload()
-        except SystemExit:
-            self.changed = True
+        self._end()
+
+    def _look_back_soon(self, **_: object) -> None:
+        """Django's reloader is about to look for the first time, and will take what it sees for what is running."""
+        timer = threading.Timer(LOOK_BACK, self._look_back)
+        timer.daemon = True
+        timer.start()
+
+    def _look_back(self) -> None:
+        born = float(os.environ[PARENT].split()[1])
+        if any(born < written < time.time() for _, written in autoreload.StatReloader().snapshot_files()):
+            self._end()
+
+    def _end(self) -> None:
+        if self.changed:
+            return
+        self.changed = True
         log.info("code has changed: the worker drains, then starts again")
         self._loop.call_soon(self._over.set)
         time.sleep(self._patience)
