@@ -1,3 +1,5 @@
 """Rate limiting, exclusive views and background jobs for Django, on Redis or Valkey. See README.md here."""
 
-__all__: list[str] = []
+from sync_kit_django.asgi import with_worker
+
+__all__ = ["with_worker"]

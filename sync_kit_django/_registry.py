@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import weakref
 from typing import TYPE_CHECKING
 
 from sync_kit import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import sync_kit
+
+NO_QUEUE = (
+    'there is no queue to run: write `jobs = Jobs("mail")` (from sync_kit_django import Jobs) into tasks.py or jobs.py '
+    "of an app in INSTALLED_APPS, where it is found"
+)
 
 _queues: list[weakref.ref[sync_kit.Jobs]] = []
 
@@ -32,3 +40,16 @@ def queues_by_name() -> dict[str, sync_kit.Jobs]:
             raise ConfigurationError(f"two Jobs are named {queue.name!r}: make one, and import it where it is needed")
         found[queue.name] = queue
     return found
+
+
+def choose(names: Collection[str]) -> list[sync_kit.Jobs]:
+    """The queues of these names, or all if there are none. Raises `ConfigurationError`, with a guess."""
+    known = queues_by_name()
+    if not known:
+        raise ConfigurationError(NO_QUEUE)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            guess = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigurationError(f"there is no queue {name!r}: {guess}There are {', '.join(sorted(known))}")
+    return [known[name] for name in dict.fromkeys(names or known)]

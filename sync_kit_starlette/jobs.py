@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
-import sys
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from sync_kit import ConfigurationError, Worker
 from sync_kit._io.loops import current_task
 from sync_kit.options import refuse_unknown, shown
+from sync_kit.queue.beside import Beside, announce, close_kits, names, switch
+from sync_kit.queue.sigterm import heard
 from sync_kit.queue.worker import DRAIN_TIMEOUT, POLL_INTERVAL
-from sync_kit_starlette._beside import Beside
-from sync_kit_starlette._sigterm import heard
 from sync_kit_starlette._start import check_routes
 
 if TYPE_CHECKING:
@@ -34,9 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sync_kit")
 
-SWITCH = "SYNC_KIT_WORKER"
-"""The environment variable that switches workers off (or on)."""
-WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 STATES = (
     *("off", "running", "never started", "stopped", "drained", "draining", "quiet", "starting"),
     *("stuck", "silent", "crashed", "aborted"),
@@ -47,7 +40,6 @@ REMEDY = (
     "is mounted below it, and enter test clients by `with`; or switch the worker off: enabled=False, SYNC_KIT_WORKER=0"
 )
 OPTIONS = ("concurrency", "poll_interval", "drain_timeout", "lifespan", "enabled", "quiet_on_sigterm")
-CLOSING = 5.0
 
 
 def job_worker(
@@ -106,7 +98,7 @@ class JobWorker:
         quiet_on_sigterm: bool,
     ) -> None:
         self._concurrency = make().concurrency  # wrong arguments are refused here, not when the app starts
-        self.enabled, self._why = _switch(enabled)
+        self.enabled, self._why = switch(enabled)
         self.sources = sources
         self._make = make
         self._lifespan = _checked(lifespan)
@@ -122,7 +114,7 @@ class JobWorker:
     @property
     def name(self) -> str:
         """Its queues."""
-        return " and ".join(f"queue {source.name!r}" for source in self.sources)
+        return names(self.sources)
 
     @property
     def state(self) -> str:
@@ -172,11 +164,11 @@ class JobWorker:
         self._at_rest = "stopped"
         _aborted.discard(self)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close)
+            stack.push_async_callback(close_kits, self.sources)
             state = None if lifespan is None else await stack.enter_async_context(lifespan)
             if self.enabled:
                 await stack.enter_async_context(self._living())
-            _announce(self._line())
+            announce(self.sources, self._concurrency, None if self.enabled else self._why)
             yield state
 
     @asynccontextmanager
@@ -200,18 +192,6 @@ class JobWorker:
         finally:
             if life in self._lives:
                 self._lives.remove(life)
-
-    async def _close(self) -> None:
-        """Close what the kits have open on this event loop."""
-        for kit in {id(source.kit): source.kit for source in self.sources}.values():
-            with anyio.move_on_after(CLOSING, shield=True):
-                await kit.aclose()
-
-    def _line(self) -> str:
-        if not self.enabled:
-            return f"worker of {self.name} is switched off by {self._why}: jobs that are sent here wait for another one"
-        places = sorted({f"{source.kit.label} (namespace {source.kit.namespace!r})" for source in self.sources})
-        return f"worker of {self.name} on {', '.join(places)}, concurrency {self._concurrency}, process {os.getpid()}"
 
 
 _made: weakref.WeakSet[JobWorker] = weakref.WeakSet()
@@ -243,32 +223,9 @@ def warn_if_never_started() -> None:
         log.warning(trouble)
 
 
-def _switch(enabled: bool | None) -> tuple[bool, str]:
-    """Whether a worker is switched on, and what says so."""
-    if enabled is not None:
-        if not isinstance(enabled, bool):
-            raise ConfigurationError(f"enabled must be True, False or None, not {shown(enabled)}")
-        return enabled, f"enabled={enabled}"
-    said = os.environ.get(SWITCH, "")
-    if said and said.strip().lower() not in WORDS:
-        raise ConfigurationError(f"{SWITCH} must be one of {', '.join(WORDS)}, not {shown(said)}")
-    return WORDS.get(said.strip().lower(), True), f"{SWITCH}={said}"
-
-
 def _checked(lifespan: Lifespan | None) -> Lifespan | None:
     if inspect.isasyncgenfunction(lifespan):
         raise ConfigurationError(f"lifespan {lifespan.__name__!r} yields: decorate it with @asynccontextmanager")
     if lifespan is not None and not callable(lifespan):
         raise ConfigurationError(f"lifespan must be a function of the app, not {shown(lifespan)}")
     return lifespan
-
-
-def _announce(line: str) -> None:
-    """Say something where it is seen: servers configure their own logging, and nobody may have configured ours.
-
-    Who has set the level of the logger "sync_kit" has said what to see.
-    """
-    if log.isEnabledFor(logging.INFO) and log.hasHandlers():
-        log.info(line)
-    elif log.level == logging.NOTSET:
-        print(f"sync-kit: {line}", file=sys.stderr, flush=True)  # noqa: T201

@@ -135,7 +135,7 @@ def test_the_check_is_0_with_a_worker_of_this_host_and_1_without(folder, tasks):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--queue", "note"], "CommandError: There is no queue 'note': did you mean 'notes'? There are notes, other."),
+        (["--queue", "note"], "CommandError: there is no queue 'note': did you mean 'notes'? There are notes, other"),
         (["--concurrency", "0"], "CommandError: concurrency must be from 1"),
         (["--max-jobs", "0"], "CommandError: max_jobs must be from 1"),
         (["--drain-timeout", "-1"], "CommandError: drain_timeout must be"),
@@ -153,7 +153,7 @@ def test_without_a_queue_it_says_what_to_write_and_where(folder):
     folder.write("mailing/tasks.py", "")
     ran = folder.run("runworker")
     assert ran.returncode == 1
-    assert 'CommandError: There is no queue to run: write `jobs = Jobs("mail")`' in ran.stderr
+    assert 'CommandError: there is no queue to run: write `jobs = Jobs("mail")`' in ran.stderr
 
 
 def test_drain_does_not_wait_for_a_server_that_is_away(folder):

@@ -201,7 +201,7 @@ def test_a_worker_that_takes_nothing_more_is_red(ask, jobs):
 
 
 def test_a_worker_that_has_crashed_is_red_until_it_is_started_again(ask, jobs, monkeypatch, caplog):
-    monkeypatch.setattr("sync_kit_starlette._beside.FIRST_PAUSE", 1.0)
+    monkeypatch.setattr("sync_kit.queue.beside.FIRST_PAUSE", 1.0)
     listen = Courier.listen
     monkeypatch.setattr(Courier, "listen", None)
     client = ask(app_with(lifespan=job_worker(jobs)))
@@ -239,7 +239,7 @@ def test_a_worker_without_a_sign_of_life_in_redis_is_red(ask, jobs, monkeypatch)
     worker = job_worker(jobs)
     client = ask(app_with(lifespan=worker))
     assert is_ready(client)
-    monkeypatch.setattr("sync_kit_starlette._beside.MOST_SILENT", 0.0)
+    monkeypatch.setattr("sync_kit.queue.beside.MOST_SILENT", 0.0)
     assert checks(client)["workers"] == {"status": "failing", "silent": 1}
 
 

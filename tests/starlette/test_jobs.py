@@ -61,7 +61,7 @@ def breaks(monkeypatch):
     def crash(line, run):
         raise LookupError("an internal error")
 
-    monkeypatch.setattr("sync_kit_starlette._beside.FIRST_PAUSE", 1.0)
+    monkeypatch.setattr("sync_kit.queue.beside.FIRST_PAUSE", 1.0)
     monkeypatch.setattr("sync_kit.queue.engine.LEASE", 1.0)
     monkeypatch.setattr("sync_kit.queue.line.Line.hold", crash)
     return monkeypatch.undo
@@ -519,7 +519,7 @@ async def test_the_pause_after_a_crash_grows_and_ends_with_the_lifespan(jobs, br
         async with worker:
             await jobs.tasks["write"].send(text="a")
             await when(lambda: "started again in 1 s" in caplog.text)
-            monkeypatch.setattr("sync_kit_starlette._beside.FIRST_PAUSE", 15.0)
+            monkeypatch.setattr("sync_kit.queue.beside.FIRST_PAUSE", 15.0)
             await when(lambda: "started again in 30 s" in caplog.text)
     assert worker.state == "stopped"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import socket
 import sys
 import threading
@@ -14,28 +13,23 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from sync_kit import SyncKitError, Worker
+from sync_kit.queue.beside import close_kits
 from sync_kit.queue.checkup import complaints
 from sync_kit.queue.emptying import until_empty
 from sync_kit.queue.logs import clean
 from sync_kit.queue.process import first, run_worker
 from sync_kit_django import conf
-from sync_kit_django._registry import queues_by_name
+from sync_kit_django._registry import choose
 from sync_kit_django.management.banner import banner
 from sync_kit_django.management.logs import logging_to
 from sync_kit_django.management.reload import GRACE, RELOAD, Parent, Watch, is_child
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from django.core.management.base import CommandParser
 
     from sync_kit import Jobs
-
-CLOSING = 5.0
-NO_QUEUE = (
-    'There is no queue to run: write `jobs = Jobs("mail")` (from sync_kit_django import Jobs) into tasks.py or jobs.py '
-    "of an app in INSTALLED_APPS, where it is found."
-)
 
 
 class Command(BaseCommand):
@@ -89,7 +83,7 @@ class Command(BaseCommand):
     def _carry_out(self, options: dict[str, Any]) -> None:
         if options["reload"] and (options["drain"] or options["max_jobs"] is not None):
             raise CommandError("--reload starts again and again, and --drain and --max-jobs end: choose one of them.")
-        queues = _chosen(options["queues"])
+        queues = choose(options["queues"] or conf.current().worker.queues)
         if options["check"]:
             self._check_up(queues)
             return
@@ -130,20 +124,6 @@ class Command(BaseCommand):
             self.stdout.write(self.style.SUCCESS(f"Stopped; jobs run: {worker.took}."))
 
 
-def _chosen(names: Collection[str] | None) -> list[Jobs]:
-    """The queues of these names; those of the settings, or all, if none is given."""
-    known = queues_by_name()
-    if not known:
-        raise CommandError(NO_QUEUE)
-    wanted = dict.fromkeys(names or conf.current().worker.queues or known)
-    for name in wanted:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            guess = f"did you mean {close[0]!r}? " if close else ""
-            raise CommandError(f"There is no queue {name!r}: {guess}There are {', '.join(sorted(known))}.")
-    return [known[name] for name in wanted]
-
-
 def _worker(queues: Sequence[Jobs], options: dict[str, Any]) -> Worker:
     given = conf.current().worker
     concurrency, drain_timeout = options["concurrency"], options["drain_timeout"]
@@ -162,6 +142,4 @@ async def _live(worker: Worker, queues: Sequence[Jobs], until: Callable[[], Awai
     try:
         await run_worker(worker, handle_signals=is_main, until=until)
     finally:
-        for kit in {id(queue.kit): queue.kit for queue in queues}.values():
-            with anyio.move_on_after(CLOSING, shield=True):
-                await kit.aclose()
+        await close_kits(queues)

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import anyio
 
 from sync_kit._io.loops import Loop, current_token
+from sync_kit.errors import ConfigurationError
+from sync_kit.options import shown
 from sync_kit.queue.worker import leave
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from anyio.abc import TaskStatus
     from typing_extensions import Self
 
-    from sync_kit import Worker
+    from sync_kit.queue.source import Source
+    from sync_kit.queue.worker import Worker
 
 log = logging.getLogger("sync_kit")
 
+SWITCH = "SYNC_KIT_WORKER"
+"""The environment variable that switches workers beside apps off (or on)."""
+WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+CLOSING = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds until a worker that has crashed is started again: the first time, and at most."""
 MOST_SILENT = 30.0
@@ -43,7 +52,7 @@ class Beside:
 
     @property
     def state(self) -> str:
-        """In a word: see `JobWorker.state`."""
+        """In a word: starting, running, quiet, draining, drained, stuck, silent or crashed."""
         if self._state == "running" and self._worker.silent > MOST_SILENT:
             return "silent"
         return "stuck" if self._state == "running" and not self._worker.healthy else self._state
@@ -111,3 +120,48 @@ class Beside:
         log.error("the worker of %s has crashed: %s", self._name, then, exc_info=error)
         with anyio.move_on_after(pause):
             await self._end.wait()
+
+
+def switch(enabled: object) -> tuple[bool, str]:
+    """Whether a worker is switched on, and what says so: `enabled`, or the environment if that is None.
+
+    Raises:
+        ConfigurationError: one of them says neither yes nor no.
+    """
+    if enabled is not None:
+        if not isinstance(enabled, bool):
+            raise ConfigurationError(f"enabled must be True, False or None, not {shown(enabled)}")
+        return enabled, f"enabled={enabled}"
+    said = os.environ.get(SWITCH, "")
+    if said and said.strip().lower() not in WORDS:
+        raise ConfigurationError(f"{SWITCH} must be one of {', '.join(WORDS)}, not {shown(said)}")
+    return WORDS.get(said.strip().lower(), True), f"{SWITCH}={said}"
+
+
+def names(sources: Sequence[Source]) -> str:
+    """Queues, as sentences name them."""
+    return " and ".join(f"queue {source.name!r}" for source in sources)
+
+
+def announce(sources: Sequence[Source], concurrency: int, switched_off_by: str | None) -> None:
+    """Say what runs here where it is seen: servers configure their own logging, and nobody may have configured ours.
+
+    Who has set the level of the logger "sync_kit" has said what to see.
+    """
+    line = f"worker of {names(sources)} "
+    if switched_off_by is not None:
+        line += f"is switched off by {switched_off_by}: jobs that are sent here wait for another one"
+    else:
+        places = sorted({f"{source.kit.label} (namespace {source.kit.namespace!r})" for source in sources})
+        line += f"on {', '.join(places)}, concurrency {concurrency}, process {os.getpid()}"
+    if log.isEnabledFor(logging.INFO) and log.hasHandlers():
+        log.info(line)
+    elif log.level == logging.NOTSET:
+        print(f"sync-kit: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+async def close_kits(sources: Sequence[Source]) -> None:
+    """Close what the kits of these queues have open on this event loop."""
+    for kit in {id(source.kit): source.kit for source in sources}.values():
+        with anyio.move_on_after(CLOSING, shield=True):
+            await kit.aclose()
