@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from sync_kit.jobs.parcel import Parcel
     from sync_kit.jobs.receipt import Receipt
-    from sync_kit.jobs.task import Sender
 
 
 class Outlet(Protocol):
-    """Takes payloads that the schema of their task has accepted."""
+    """Takes what is sent, with the ids that it has been given."""
 
-    async def send(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    async def send(self, parcel: Parcel) -> list[Receipt]:
         """Take what `send` and `send_many` send."""
         ...
 
-    def send_blocking(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    def send_blocking(self, parcel: Parcel) -> list[Receipt]:
         """Take what their blocking twins send. No event loop runs in this thread."""
         ...
 

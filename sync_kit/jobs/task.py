@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from sync_kit.errors import ConfigurationError, DuplicateJobError
-from sync_kit.jobs import outlet
+from sync_kit.errors import ConfigurationError
 from sync_kit.jobs.options import (
     Options,
     carried_headers,
@@ -15,9 +14,8 @@ from sync_kit.jobs.options import (
     read_on_duplicate,
     read_result_ttl,
     read_timeout,
-    stored_key,
 )
-from sync_kit.jobs.receipt import Receipt, make_receipt
+from sync_kit.jobs.parcel import Parcel, deliver, deliver_blocking
 from sync_kit.jobs.schedules.plan import TIMING, draft, read_timing
 from sync_kit.options import Seconds, label, refuse_unknown, whole
 from sync_kit.queue.handler import arguments_of
@@ -32,11 +30,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Never
 
-    from sync_kit._io.flow import Flow
     from sync_kit.jobs.header import Header
     from sync_kit.jobs.jobs import Jobs
     from sync_kit.jobs.options import Key, OnDuplicate
     from sync_kit.jobs.policy import Policy
+    from sync_kit.jobs.receipt import Receipt
     from sync_kit.jobs.schedules.plan import Draft, Missed, Timing
     from sync_kit.jobs.versions import Versions
     from sync_kit.queue.schema import Schema
@@ -91,10 +89,7 @@ class Sender(Generic[P, T]):
             DuplicateJobError: there is a job with this unique key, and `on_duplicate="raise"`.
             Unavailable: Redis cannot be reached; whether the job was stored is not known.
         """
-        payloads = [self.schema.make(args, kwargs)]
-        if outlet.current is not None:
-            return (await outlet.current.send(self, payloads))[0]
-        return (await self.jobs.kit.driver.run(self.send_flow(payloads)))[0]
+        return (await deliver(self.pack([self.schema.make(args, kwargs)])))[0]
 
     async def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
         """Send one job for each payload, two thousand in each round trip. Raises what `send` raises.
@@ -102,23 +97,22 @@ class Sender(Generic[P, T]):
         All payloads are checked before the first is written. Where `on_duplicate="raise"`, all but the duplicates were
         sent when that is raised.
         """
-        checked = [self.schema.check(payload) for payload in payloads]
-        if outlet.current is not None:
-            return await outlet.current.send(self, checked)
-        return await self.jobs.kit.driver.run(self.send_flow(checked))
+        return await deliver(self.pack([self.schema.check(payload) for payload in payloads]))
 
-    def send_flow(self, payloads: list[T]) -> Flow[list[Receipt]]:
-        """The flow of `send` and `send_many`."""
+    def pack(self, payloads: Sequence[T]) -> Parcel:
+        """Make jobs of payloads that the schema has accepted, with the context of now; nothing is sent.
+
+        Raises:
+            InvalidPayloadError: one could not be read back.
+            ConfigurationError: it has no unique key, or the options of a schedule do not fit.
+        """
         options = self.options
         if options.timing is not None:
-            return (yield from self._schedule_flow(options.timing, payloads))
-        keys = None if options.key is None else [options.key_of(payload) for payload in payloads]
-        if keys is not None:
-            items = [self.item(payload, key) for payload, key in zip(payloads, keys, strict=True)]
-            return (yield from self._send_unique_flow(items, keys))
-        items, when = [self.item(payload) for payload in payloads], options.when
-        yield from self.jobs.accept_flow(items, delay=when.delay, at=when.at, priority=when.priority)
-        return [make_receipt(self.jobs, item.id, self.name) for item in items]
+            return Parcel(self, (), drafts=self._drafts(options.timing, payloads))
+        if options.key is None:
+            return Parcel(self, [self.item(payload) for payload in payloads])
+        keys = [options.key_of(payload) for payload in payloads]
+        return Parcel(self, [self.item(payload, key) for payload, key in zip(payloads, keys, strict=True)], keys)
 
     def item(self, payload: T, key: str | None = None) -> Item:
         """A new job, ready to be stored. Raises `InvalidPayloadError` if it could not be read back."""
@@ -134,17 +128,11 @@ class Sender(Generic[P, T]):
         data = self.schema.dump(payload)
         return draft(timing, self.kind, self._say()[1], data, self.schema.identity(payload), declared=declared)
 
-    def drafts(self, timing: Timing, payloads: Sequence[T]) -> list[Draft]:
+    def _drafts(self, timing: Timing, payloads: Sequence[T]) -> list[Draft]:
         """A schedule for each payload. Raises what `draft` does."""
         if timing.name is not None and len(payloads) > 1:
             raise ConfigurationError(f"schedule {timing.name!r} has one payload: leave name= out to send many")
         return [self.draft(timing, payload) for payload in payloads]
-
-    def _schedule_flow(self, timing: Timing, payloads: list[T]) -> Flow[list[Receipt]]:
-        """Make or change a schedule for each payload."""
-        drafts = self.drafts(timing, payloads)
-        yield from self.jobs.schedules.timetable.put_flow(drafts)
-        return [Receipt(made.plan.name, self.name, schedule=True) for made in drafts]
 
     def _say(self) -> tuple[Header, bytes]:
         """What all of these jobs say beside their payloads, of which it may turn out that they have secrets."""
@@ -158,19 +146,6 @@ class Sender(Generic[P, T]):
         if key is None and not self.jobs.carried:
             return head
         return replace(header, key=key, headers=carried_headers(self.jobs.carried, header.headers)).encode()
-
-    def _send_unique_flow(self, items: list[Item], keys: list[str]) -> Flow[list[Receipt]]:
-        when, how = self.options.when, self.options.on_duplicate
-        stored = [stored_key(self.name, key) for key in keys]
-        terms: Any = {"delay": when.delay, "at": when.at, "priority": when.priority, "replace": how == "replace"}
-        owners = yield from self.jobs.accept_unique_flow(items, stored, **terms)
-        for item, key, owner in zip(items, keys, owners, strict=True):
-            if owner != item.id and how == "raise":
-                raise DuplicateJobError(self.name, key, owner)
-        return [
-            make_receipt(self.jobs, owner, self.name, duplicate=owner != item.id)
-            for item, owner in zip(items, owners, strict=True)
-        ]
 
 
 class BlockingSender(Generic[P, T]):
@@ -186,18 +161,14 @@ class BlockingSender(Generic[P, T]):
 
     def send(self, *args: Any, **kwargs: Any) -> Receipt:
         """See `Sender.send`."""
-        return self._deliver([self._sender.schema.make(args, kwargs)], "send(...)")[0]
+        sender = self._sender
+        return deliver_blocking(sender.pack([sender.schema.make(args, kwargs)]), f"{sender.name}.send(...)")[0]
 
     def send_many(self, payloads: Iterable[T]) -> list[Receipt]:
         """See `Sender.send_many`."""
-        return self._deliver([self._sender.schema.check(payload) for payload in payloads], "send_many(...)")
-
-    def _deliver(self, payloads: list[T], verb: str) -> list[Receipt]:
         sender = self._sender
-        if outlet.current is not None:
-            sender.jobs.kit.refuse_in_loop(f"{sender.name}.{verb}")
-            return outlet.current.send_blocking(sender, payloads)
-        return sender.jobs.kit.run_blocking(sender.send_flow(payloads), f"{sender.name}.{verb}")
+        checked = [sender.schema.check(payload) for payload in payloads]
+        return deliver_blocking(sender.pack(checked), f"{sender.name}.send_many(...)")
 
 
 class Task(Sender[P, T]):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sync_kit.jobs import Receipt, Sender
+    from sync_kit.jobs.parcel import Parcel
     from sync_kit.queue.records import Item, Outcome
     from sync_kit.queue.run import Run
     from sync_kit.queue.source import Source
@@ -59,19 +60,19 @@ class Inline(Mode):
         super().__init__()
         self._running: dict[Slot, str] = {}
 
-    async def send(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    async def send(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send`."""
         await anyio.lowlevel.checkpoint()
-        with Nesting(sender.name) as nesting:
-            accepted = self.accept(sender, payloads)
-            endings = await self._run_all(sender, accepted.items, on_thread, nesting.chain)
+        with Nesting(parcel.sender.name) as nesting:
+            accepted = self.accept(parcel)
+            endings = await self._run_all(parcel.sender, accepted.items, on_thread, nesting.chain)
         return accepted.receipts(endings)
 
-    def send_blocking(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    def send_blocking(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send_blocking`."""
-        with Nesting(sender.name) as nesting:
-            accepted, helper = self.accept(sender, payloads), Helper()
-            endings = helper.run(partial(self._run_all, sender, accepted.items, helper.call, nesting.chain))
+        with Nesting(parcel.sender.name) as nesting:
+            accepted, helper = self.accept(parcel), Helper()
+            endings = helper.run(partial(self._run_all, parcel.sender, accepted.items, helper.call, nesting.chain))
         return accepted.receipts(endings)
 
     def owner(self, slot: Slot) -> str | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sync_kit.jobs import Receipt, Sender
-    from sync_kit.jobs.schedules.plan import Timing
+    from sync_kit.jobs.parcel import Parcel
     from sync_kit.queue.records import Item, Outcome
     from sync_kit.testing.sent import SentJob, Slot
 
@@ -44,11 +44,11 @@ class Mode(ABC):
             outlet.current = _entered[-1] if _entered else None
 
     @abstractmethod
-    async def send(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    async def send(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send`."""
 
     @abstractmethod
-    def send_blocking(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    def send_blocking(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send_blocking`."""
 
     @abstractmethod
@@ -58,31 +58,27 @@ class Mode(ABC):
     def hold(self, job: SentJob, owner: str | None) -> None:  # noqa: B027
         """A job is new; it takes its unique key from `owner`, if there is one."""
 
-    def accept(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> Accepted:
+    def accept(self, parcel: Parcel) -> Accepted:
         """Write down what is sent, if all of it can be. Raises `InvalidPayloadError`."""
-        if sender.options.timing is not None:
-            return self._accept_schedules(sender, sender.options.timing, payloads)
-        unique, how = sender.options.key is not None, sender.options.on_duplicate
-        keys = [sender.options.key_of(payload) if unique else None for payload in payloads]
-        items = [sender.item(payload, key) for payload, key in zip(payloads, keys, strict=True)]
-        accepted = Accepted(sender)
-        for item, job in [(item, kept(sender, item, key)) for item, key in zip(items, keys, strict=True)]:
-            with self._accepting:
-                owner = None if job.slot is None else self.owner(job.slot)
-                if owner is None or how == "replace":
-                    self.hold(job, owner)
-                    self.sent.append(job)
-                    owner = job.id
-            accepted.add(item, owner, job.options["key"])
+        accepted, sender = Accepted(parcel.sender), parcel.sender
+        for made in parcel.drafts or ():  # only written down: their jobs come when they are due, which is not now
+            self.sent.append(kept_schedule(sender, made))
+            accepted.add_schedule(made.plan.name)
+        keys: Sequence[str | None] = parcel.keys or [None] * len(parcel.items)
+        read = [(item, kept(sender, item, key)) for item, key in zip(parcel.items, keys, strict=True)]
+        for item, job in read:
+            accepted.add(item, self._owner_now(job, sender.options.on_duplicate), job.options["key"])
         return accepted
 
-    def _accept_schedules(self, sender: Sender[Any, Any], timing: Timing, payloads: Sequence[Any]) -> Accepted:
-        """Schedules are only written down: their jobs come when they are due, which is not now."""
-        accepted = Accepted(sender)
-        for made in sender.drafts(timing, payloads):
-            self.sent.append(kept_schedule(sender, timing, made))
-            accepted.add_schedule(made.plan.name)
-        return accepted
+    def _owner_now(self, job: SentJob, how: str) -> str:
+        """Write a job down, unless another one has its key; returns the id of the one that has it now."""
+        with self._accepting:
+            owner = None if job.slot is None else self.owner(job.slot)
+            if owner is not None and how != "replace":
+                return owner
+            self.hold(job, owner)
+            self.sent.append(job)
+            return job.id
 
 
 class Accepted:
@@ -117,14 +113,14 @@ class Accepted:
 class Recording(Mode):
     """See `recorded`."""
 
-    async def send(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    async def send(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send`."""
         await anyio.lowlevel.checkpoint()
-        return self.send_blocking(sender, payloads)
+        return self.send_blocking(parcel)
 
-    def send_blocking(self, sender: Sender[Any, Any], payloads: Sequence[Any]) -> list[Receipt]:
+    def send_blocking(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send_blocking`."""
-        return self.accept(sender, payloads).receipts()
+        return self.accept(parcel).receipts()
 
     def owner(self, slot: Slot) -> str | None:
         """See `Mode.owner`: whatever was sent waits."""

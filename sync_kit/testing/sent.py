@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sync_kit.jobs import Sender
-    from sync_kit.jobs.schedules.plan import Draft, Timing
+    from sync_kit.jobs.schedules.plan import Draft
     from sync_kit.queue.records import Item
 
     Slot = tuple[str, str, str]
@@ -64,11 +64,11 @@ def kept(sender: Sender[Any, Any], item: Item, key: str | None) -> SentJob:
     return SentJob(item.id, sender.jobs.name, sender.name, sender.schema.load(payload), options)
 
 
-def kept_schedule(sender: Sender[Any, Any], timing: Timing, made: Draft) -> SentJob:
+def kept_schedule(sender: Sender[Any, Any], made: Draft) -> SentJob:
     """A schedule on its way, as a value: its id is its name, and its options say when it is due."""
-    rule, plan = timing.rule, made.plan
+    rule, plan = made.plan.rule, made.plan
     when = {"interval": plan.interval, "cron": getattr(rule, "cron", None), "tz": getattr(rule, "tz", None)}
-    how = {"missed": plan.missed, "overlap": plan.overlap, "start_immediately": timing.start_immediately}
+    how = {"missed": plan.missed, "overlap": plan.overlap, "start_immediately": made.start_immediately}
     options = {**dict(_flat(replace(sender.options, timing=None))), **when, **how}
     return SentJob(plan.name, sender.jobs.name, sender.name, sender.schema.load(made.payload), options)
 
