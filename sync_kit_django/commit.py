@@ -1,0 +1,180 @@
+"""Jobs that are sent when a transaction commits, and not at all when it does not."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
+
+from django.db import connections, transaction
+
+from sync_kit import ConfigurationError, DuplicateJobError, SyncKitError
+from sync_kit.jobs import outlet
+from sync_kit.jobs.parcel import deliver, deliver_blocking
+from sync_kit_django import conf
+from sync_kit_django.errors import NotSentError, listed
+from sync_kit_django.receipt import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    import sync_kit
+    from sync_kit.jobs.parcel import Parcel
+
+log = logging.getLogger("sync_kit")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Whether jobs wait for a commit, and in which database; what is None is as the settings say."""
+
+    database: str | None = None
+    on_commit: bool | None = None
+
+    def waits(self) -> bool:
+        """Whether a plain `send` waits for the end of a transaction."""
+        return conf.current().jobs.on_commit if self.on_commit is None else self.on_commit
+
+    def connection(self) -> BaseDatabaseWrapper:
+        """Whose transactions are meant, in this thread."""
+        return connections[self.database or conf.current().jobs.database]
+
+
+class Letter:
+    """Jobs that wait for a commit: what Django calls then. Nobody else may hold on to one, see `_following`."""
+
+    __qualname__ = "Letter"
+
+    def __init__(self, parcel: Parcel, connection: BaseDatabaseWrapper) -> None:
+        self.parcel = parcel
+        self.receipts = receipts_of(parcel, parcel.receipts(), is_sent=False)
+        self._connection = ref(connection)
+
+    def __call__(self) -> None:
+        """The transaction has committed. Raises `NotSentError`, and `DuplicateJobError` when all others are sent."""
+        try:
+            send_letters([self], self._following)
+        except NotSentError as error:
+            _log(error)
+            raise
+
+    def arrived(self, receipts: Sequence[sync_kit.Receipt]) -> None:
+        """The jobs are stored."""
+        for receipt, core in zip(self.receipts, receipts, strict=True):
+            receipt.learn(core)
+
+    def _following(self) -> list[Letter]:
+        """Those of the same commit that Django will not call any more if this one raises.
+
+        Django keeps what it still has to call to itself, and lets go of what belongs to a savepoint that is rolled
+        back. So what is still there, and is registered for no later commit, is to be called.
+        """
+        connection = self._connection()
+        posted = [] if connection is None else [letter for each in _posted.get(connection, ()) if (letter := each())]
+        if connection is None or self not in posted:
+            return []
+        later = {id(entry[1]) for entry in connection.run_on_commit}  # not empty in a TestCase, which never commits
+        return [letter for letter in posted[posted.index(self) + 1 :] if id(letter) not in later]
+
+
+_posted: WeakKeyDictionary[BaseDatabaseWrapper, list[ref[Letter]]] = WeakKeyDictionary()
+
+
+def send(parcel: Parcel, rule: Rule, verb: str, *, waits: bool) -> list[Receipt]:
+    """Send now or, if it `waits`, at the end of the transaction that is open. Raises what `Sender.send` does."""
+    parcel.sender.jobs.kit.refuse_in_loop(verb)
+    if not waits or not _is_in_transaction(connection := rule.connection()):
+        return receipts_of(parcel, deliver_blocking(parcel, verb))
+    letter = Letter(parcel, connection)
+    receipts = letter.receipts
+    if not connection.run_on_commit:
+        _posted[connection] = []
+    _posted.setdefault(connection, []).append(ref(letter))
+    transaction.on_commit(letter, using=connection.alias)
+    return receipts
+
+
+def receipts_of(parcel: Parcel, cores: Sequence[sync_kit.Receipt], *, is_sent: bool = True) -> list[Receipt]:
+    """The receipts of a parcel."""
+    kit, is_unique = parcel.sender.jobs.kit, parcel.keys is not None
+    return [Receipt(core, kit, is_sent=is_sent, is_unique=is_unique) for core in cores]
+
+
+def waiting() -> int:
+    """How many jobs of this thread wait for a commit."""
+    letters = [entry[1] for each in connections.all(initialized_only=True) for entry in each.run_on_commit]
+    return sum(len(letter.receipts) for letter in letters if isinstance(letter, Letter))
+
+
+def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Also of a connection that is not made yet, which then is not made. Raises `ConfigurationError`."""
+    if connection.in_atomic_block:
+        return True
+    is_made = connection.connection is not None
+    if not (connection.autocommit if is_made else connection.settings_dict["AUTOCOMMIT"]):
+        raise ConfigurationError(
+            f"autocommit of database {connection.alias!r} is off, so Django does not tell when a transaction commits: "
+            "use `with transaction.atomic():`, or send after your commit() with .using(on_commit=False)"
+        )
+    return False
+
+
+def send_letters(letters: Sequence[Letter], following: Callable[[], Sequence[Letter]] = tuple) -> None:
+    """Send one after the other; `following` ones are sent, or kept, where Django drops them for an error."""
+    walk = Walk(letters, following)
+    for letter in walk:
+        with walk.seen():
+            letter.arrived(deliver_blocking(letter.parcel, "error.asend()"))
+
+
+async def asend_letters(letters: Sequence[Letter]) -> None:
+    """See `send_letters`."""
+    walk = Walk(letters)
+    for letter in walk:
+        with walk.seen():
+            letter.arrived(await deliver(letter.parcel))
+
+
+class Walk:
+    """Goes from letter to letter until Redis fails. A duplicate is raised in the end, after the others are sent."""
+
+    def __init__(self, letters: Sequence[Letter], following: Callable[[], Sequence[Letter]] = tuple) -> None:
+        self._left = [*letters]
+        self._following = following
+        self._refused: DuplicateJobError | None = None
+
+    def __iter__(self) -> Iterator[Letter]:
+        while self._left:
+            yield self._left[0]
+            del self._left[0]
+        if self._refused is not None:
+            raise self._refused
+
+    @contextmanager
+    def seen(self) -> Iterator[None]:
+        """Around the sending of each."""
+        try:
+            yield
+        except DuplicateJobError as error:
+            if self._refused is None:
+                self._left += self._following()
+            self._refused = self._refused or error
+        except SyncKitError as error:
+            if outlet.current is not None:  # what a handler raised that ran inline, in a test
+                raise
+            more = () if self._refused is not None else self._following()
+            raise NotSentError([*self._left, *more]) from error
+
+
+def _log(error: NotSentError) -> None:
+    for letter in error.letters:
+        sender, ids = letter.parcel.sender, [receipt.id for receipt in letter.receipts]
+        log.error(
+            "not sent to queue %r, although their transaction is committed: %d jobs of task %r (%s): %s. "
+            "Catch the NotSentError and repeat error.send(), or send them anew",
+            *(sender.jobs.name, len(ids), sender.name, listed(ids), error.__cause__),
+        )
