@@ -53,6 +53,8 @@ class NotSentError(Unavailable):
         """
         from sync_kit_django.commit import send_letters
 
+        for letter in self.letters[:1]:
+            letter.parcel.sender.jobs.kit.refuse_in_loop("error.asend()")
         send_letters(self.letters)
         return self.receipts
 
