@@ -18,8 +18,12 @@ class SyncKitConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the settings, and import the `tasks` and `jobs` of every app: an error in one of them is raised."""
-        from sync_kit_django import checks, conf  # noqa: F401 (importing the checks registers them)
+        from sync_kit.jobs import outlet
+        from sync_kit_django import _mode, checks, conf  # noqa: F401 (importing the checks registers them)
+        from sync_kit_django._threads import DjangoThreads
 
         setting_changed.connect(conf.on_setting_changed, dispatch_uid="sync_kit")
         conf.install_kit()
+        _mode.follow()
+        outlet.threads = DjangoThreads()
         autodiscover_modules(*MODULES)

@@ -208,5 +208,8 @@ def _make_kit() -> SyncKit:
 def on_setting_changed(*, setting: str, **_: Any) -> None:
     """Follow `override_settings` and the `settings` fixture of pytest-django."""
     if setting == "SYNC_KIT":
+        from sync_kit_django import _mode
+
         current.cache_clear()
         install_kit()
+        _mode.follow()

@@ -14,14 +14,13 @@ from sync_kit.testing.mode import innermost
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sync_kit.jobs import Sender
-    from sync_kit.testing.sent import Sent, SentJob
+    from sync_kit.testing.sent import Addressee, Sent, SentJob
 
 _MISSING = object()
 MOST_LISTED = 100
 
 
-def assert_sent(task: Sender[Any, Any], /, *payload: Any, times: int | None = None, **fields: Any) -> list[SentJob]:
+def assert_sent(task: Addressee, /, *payload: Any, times: int | None = None, **fields: Any) -> list[SentJob]:
     """Fail unless jobs of `task` with this payload were sent in the innermost `recorded()` or `inline()`.
 
     Args:
@@ -46,7 +45,7 @@ def assert_sent(task: Sender[Any, Any], /, *payload: Any, times: int | None = No
     return found
 
 
-def assert_not_sent(task: Sender[Any, Any], /, *payload: Any, **fields: Any) -> None:
+def assert_not_sent(task: Addressee, /, *payload: Any, **fields: Any) -> None:
     """Fail if a job of `task` with this payload was sent. Takes and raises what `assert_sent` does."""
     __tracebackhide__ = True
     assert_sent(task, *payload, times=0, **fields)
@@ -55,7 +54,7 @@ def assert_not_sent(task: Sender[Any, Any], /, *payload: Any, **fields: Any) -> 
 class Wanted:
     """What a payload is to be like. Raises `ConfigurationError` when it can never be."""
 
-    def __init__(self, task: Sender[Any, Any], payload: tuple[Any, ...], fields: Mapping[str, Any]) -> None:
+    def __init__(self, task: Addressee, payload: tuple[Any, ...], fields: Mapping[str, Any]) -> None:
         if len(payload) + bool(fields) > 1:
             raise ConfigurationError("give one whole payload or some of its fields, not both")
         _refuse_strangers(task, fields)
@@ -79,7 +78,7 @@ class Wanted:
         ]
 
 
-def _refuse_strangers(task: Sender[Any, Any], fields: Mapping[str, Any]) -> None:
+def _refuse_strangers(task: Addressee, fields: Mapping[str, Any]) -> None:
     """A slip of the pen would let `assert_not_sent` pass for ever."""
     known = _fields_of(task.schema.kind)
     for name in fields:

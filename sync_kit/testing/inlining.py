@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from sync_kit._io.loops import Loop, current_task, current_token, is_cancelled
+from sync_kit.jobs import outlet
 from sync_kit.queue.apart import Apart
 from sync_kit.queue.notes import Notes
 from sync_kit.queue.records import Claim
@@ -18,7 +19,7 @@ from sync_kit.queue.run import Host
 from sync_kit.testing.errors import FailedJobsError, NestedTooDeepError
 from sync_kit.testing.mode import Mode
 from sync_kit.testing.stand_in import stand_in
-from sync_kit.testing.threads import Helper, on_thread
+from sync_kit.testing.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sync_kit.testing.stand_in import Call
 
 MOST_DEPTH = 50
+THREADS = Threads()
 
 
 def inline() -> Inline:
@@ -65,14 +67,16 @@ class Inline(Mode):
         await anyio.lowlevel.checkpoint()
         with Nesting(parcel.sender.name) as nesting:
             accepted = self.accept(parcel)
-            endings = await self._run_all(parcel.sender, accepted.items, on_thread, nesting.chain)
+            call = (outlet.threads or THREADS).call
+            endings = await self._run_all(parcel.sender, accepted.items, nesting.chain, call)
         return accepted.receipts(endings)
 
     def send_blocking(self, parcel: Parcel) -> list[Receipt]:
         """See `Outlet.send_blocking`."""
         with Nesting(parcel.sender.name) as nesting:
-            accepted, helper = self.accept(parcel), Helper()
-            endings = helper.run(partial(self._run_all, parcel.sender, accepted.items, helper.call, nesting.chain))
+            accepted = self.accept(parcel)
+            work = partial(self._run_all, parcel.sender, accepted.items, nesting.chain)
+            endings = (outlet.threads or THREADS).run(work)
         return accepted.receipts(endings)
 
     def owner(self, slot: Slot) -> str | None:
@@ -85,7 +89,7 @@ class Inline(Mode):
             self._running[job.slot] = job.id
 
     async def _run_all(
-        self, sender: Sender[Any, Any], items: Sequence[Item], call: Call, chain: Chain
+        self, sender: Sender[Any, Any], items: Sequence[Item], chain: Chain, call: Call
     ) -> dict[str, Outcome]:
         endings: dict[str, Outcome] = {}
         failures: dict[str, BaseException] = {}

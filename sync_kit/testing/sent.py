@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sync_kit.jobs.header import split
 from sync_kit.jobs.options import Options
@@ -14,9 +14,33 @@ if TYPE_CHECKING:
     from sync_kit.jobs import Sender
     from sync_kit.jobs.schedules.plan import Draft
     from sync_kit.queue.records import Item
+    from sync_kit.queue.schema import Schema
 
     Slot = tuple[str, str, str]
     """Queue, task and unique key."""
+
+
+class Named(Protocol):
+    """What has a name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+class Addressee(Named, Protocol):
+    """A task, of the core or of an adapter."""
+
+    @property
+    def jobs(self) -> Named:
+        """Its queue."""
+        ...
+
+    @property
+    def schema(self) -> Schema[Any]:
+        """What its payloads look like."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +76,7 @@ class SentJob:
 class Sent(list[SentJob]):
     """The jobs that were sent, in order. A list: `len(sent)`, `sent[0].data`, `sent.clear()`."""
 
-    def of(self, task: Sender[Any, Any]) -> list[SentJob]:
+    def of(self, task: Addressee) -> list[SentJob]:
         """Those of one task."""
         return [job for job in list(self) if (job.queue, job.task) == (task.jobs.name, task.name)]
 

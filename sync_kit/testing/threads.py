@@ -67,6 +67,17 @@ async def on_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     return call.answer()
 
 
+class Threads:
+    """Where handlers run inline: for async senders on threads that may be left behind, else in the sender's thread."""
+
+    call = staticmethod(on_thread)
+
+    def run(self, work: Callable[[Callable[..., Awaitable[Any]]], Awaitable[Any]]) -> Any:
+        """See `sync_kit.jobs.outlet.Threads`."""
+        helper = Helper()
+        return helper.run(partial(work, helper.call))
+
+
 class Helper:
     """A thread with an event loop that hands plain functions back, to be called by the thread that waits for it.
 

@@ -16,9 +16,12 @@ from django.db import connections
 from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases
 
 from sync_kit import SyncKit
+from sync_kit.jobs import outlet
 from sync_kit.kit import default_kit, provide_default
 
-provide_default(SyncKit)  # the tests beside these have a default kit of their own
+# the tests beside these have a default kit of their own, and threads
+provide_default(SyncKit)
+threads, outlet.threads = outlet.threads, None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +41,9 @@ def databases() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def site(server: Server, namespace: str) -> Iterator[Any]:
+def site(server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The project, on the shared server, in a namespace of the test's own; gives the default kit."""
+    monkeypatch.setattr(outlet, "threads", threads)
     with override_settings(SYNC_KIT={"URL": server.url, "NAMESPACE": namespace}):
         yield default_kit()
         default_kit().close_all()

@@ -1,0 +1,101 @@
+"""The same in Django's own test cases, plain and async."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
+from django.test import SimpleTestCase, TestCase, TransactionTestCase
+
+from sync_kit import JobError
+from sync_kit_django import Jobs
+from sync_kit_django.testing import Sent, adrain, assert_sent, drain, override_jobs
+from tests.on_django.paying import ALL, apay, jobs, pay, threads
+from tests.on_django.shop.models import Order
+
+
+class Inline(TestCase):
+    """What a TestCase has written is seen by nobody but its own connection: handlers use that."""
+
+    order: Order
+
+    @classmethod
+    def setUpTestData(cls):
+        cls.order = Order.objects.create(number="A-1")
+
+    def setUp(self):
+        threads.clear()
+
+    def tearDown(self):
+        assert {*threads} == {threading.current_thread()}
+        self.order.refresh_from_db()
+        assert self.order.paid
+
+    @override_jobs("inline")
+    def test_plain_and_async_handlers_run_where_the_test_does(self):
+        for task in ALL:
+            with self.captureOnCommitCallbacks(execute=True):
+                task.send(self.order.pk)
+        assert len(threads) == 8
+
+    @override_jobs("inline")
+    async def test_of_an_async_test_too(self):
+        for task in ALL:
+            await task.asend(self.order.pk)
+        await sync_to_async(pay.using(on_commit=False).send)(self.order.pk)
+
+    @override_jobs("inline")
+    def test_of_async_code_in_a_plain_test_too(self):
+        for task in ALL:
+            async_to_sync(task.asend)(self.order.pk)
+
+
+@override_jobs("record", attr_name="sent")
+class Recorded(SimpleTestCase):
+    sent: Sent
+
+    def test_each_test_has_a_list_of_its_own(self):
+        assert self.sent == []
+        pay.using(on_commit=False).send(1)
+        assert_sent(pay, 1, times=1)
+
+    def test_each_other_test_too(self):
+        self.test_each_test_has_a_list_of_its_own()
+
+    async def test_async_ones_as_well(self):
+        assert self.sent == []
+        await pay.asend(1)
+        assert_sent(pay, 1, times=1)
+
+
+class Recorder(TestCase):
+    @override_jobs("record", kwarg_name="sent")
+    def test_what_commits_is_sent(self, sent):
+        with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
+            pay.send(1)
+            assert sent == []
+        assert_sent(pay, 1)
+
+
+class Committed(TransactionTestCase):
+    databases = "__all__"
+
+    def test_real_queues_are_worked_off(self):
+        with transaction.atomic():
+            order = Order.objects.create(number="A-1")
+            pay.using(delay=3600).send(order.pk)
+        assert drain(jobs).completed == 1
+        order.refresh_from_db()
+        assert order.paid
+
+    async def test_by_async_tests_too(self):
+        order = await Order.objects.acreate(number="A-1")
+        receipt = await apay.asend(order.pk)
+        assert (await adrain(jobs, Jobs("empty").core)).completed == 1
+        await order.arefresh_from_db()
+        assert order.paid
+        with pytest.raises(JobError):
+            await jobs.aresult("unknown")
+        assert await receipt.aresult() == order.pk
