@@ -129,9 +129,10 @@ class Jobs(Looking):
         refuse_unknown("task", {name: options[name] for name in options if name not in TASK_OPTIONS}, TASK_OPTIONS)
         register_core = self.core.task(schema=schema, **_cleaned(options))
 
-        def register(handler: Callable[..., Any]) -> Task[Any, Any]:
+        def register(handler: Any) -> Task[Any, Any]:
             refuse_models(f"task {title_of(options.get('name'), handler)!r}", schema)
-            return self._keep(Task(self, register_core(clean(handler)), self._rule, handler))
+            cleaned = clean(handler) if callable(handler) else handler  # the core says what else it must be
+            return self._keep(Task(self, register_core(cleaned), self._rule, handler))
 
         return register
 
@@ -234,7 +235,8 @@ class Jobs(Looking):
             if isinstance(handler, Task):
                 register(handler.core)
                 return handler
-            return self._keep(Task(self, register(clean(handler)), self._rule, bare(handler)))
+            core = register(clean(handler) if callable(handler) else handler)
+            return self._keep(Task(self, core, self._rule, bare(handler)))
 
         return scheduled
 

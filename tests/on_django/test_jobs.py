@@ -223,6 +223,7 @@ make: Any = Jobs
         (lambda jobs: jobs.task(schema=int, retry=1), "task has no option 'retry': did you mean 'on_retry'?"),
         (lambda jobs: jobs.named("send_email").using(on_comit=True), "did you mean 'on_commit'?"),
         (lambda jobs: jobs.named("send_email").using(on_commit=1), "on_commit must be True or False, not 1"),
+        (lambda jobs: jobs.every(60)(5), "a schedule is for a function or a task, not 5"),
         (lambda jobs: jobs.every(60, retry=1), "every has no option 'retry'"),
         (lambda jobs: jobs.task(schema=int, name="five")(5), "must be a function, not 5"),
         (lambda jobs: jobs.task(schema=int)(5), "give it a name="),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from contextvars import ContextVar
@@ -16,7 +17,8 @@ from django.test import Client
 from django.test.utils import override_settings
 from django.urls import path
 
-from sync_kit import ConfigurationError, DuplicateJobError, InvalidPayloadError
+from sync_kit import ConfigurationError, DuplicateJobError, InvalidPayloadError, Unavailable
+from sync_kit.queue.events import Sent
 from sync_kit_django import Jobs, NotSentError
 from tests.on_django.shop.models import Order
 
@@ -348,6 +350,47 @@ def test_a_repeat_does_not_send_what_was_stored_although_the_answer_was_lost(cut
     assert stored == [1, 0]
     caught.value.send()
     assert waiting(jobs) == [1, 0, 2]
+
+
+def test_what_was_sent_before_redis_failed_is_sent(cut_off, jobs, invoice):
+    jobs.observe(lambda event: cut_off.refuse() if isinstance(event, Sent) else None)
+    with pytest.raises(NotSentError) as caught, transaction.atomic():
+        first, second = invoice.send(1), invoice.send(2)
+    assert (first.sent, second.sent) == (True, False)
+    assert caught.value.receipts == [second]
+    cut_off.heal()
+    assert waiting(jobs) == [1]
+
+
+def test_a_server_that_is_down_after_the_commit_and_comes_back(site, own_server, namespace, jobs, invoice):
+    own = own_server(appendonly=True)
+    with override_settings(SYNC_KIT={"URL": own.url, "NAMESPACE": namespace}):
+        invoice.send(1)
+        with pytest.raises(NotSentError) as caught, transaction.atomic():
+            invoice.send(2)
+            own.stop()
+        own.start()
+        caught.value.send()
+        assert waiting(jobs) == [1, 2]
+
+
+def test_the_error_survives_being_pickled_without_its_jobs(cut_off, invoice):
+    with pytest.raises(NotSentError) as caught, transaction.atomic():
+        receipt = invoice.send(1)
+        cut_off.refuse()
+    again: Any = pickle.loads(pickle.dumps(caught.value))
+    assert again.receipts == []
+    assert receipt.id in str(again)
+    assert isinstance(again, Unavailable)
+
+
+def test_many_jobs_are_sent_in_order_and_named_in_part(cut_off, jobs, invoice):
+    with pytest.raises(NotSentError, match="and 30 more") as caught, transaction.atomic():
+        invoice.send_many(range(50))
+        cut_off.refuse()
+    cut_off.heal()
+    caught.value.send()
+    assert waiting(jobs) == [*range(50)]
 
 
 def test_the_error_can_be_awaited(cut_off, jobs, invoice):
