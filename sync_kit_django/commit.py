@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 from django.db import connections, transaction
+from django.utils.connection import ConnectionDoesNotExist
 
 from sync_kit import ConfigurationError, DuplicateJobError, SyncKitError
 from sync_kit.jobs import outlet
@@ -40,8 +41,15 @@ class Rule:
         return conf.current().jobs.on_commit if self.on_commit is None else self.on_commit
 
     def connection(self) -> BaseDatabaseWrapper:
-        """Whose transactions are meant, in this thread."""
-        return connections[self.database or conf.current().jobs.database]
+        """Whose transactions are meant, in this thread. Raises `ConfigurationError`."""
+        alias = self.database or conf.current().jobs.database
+        try:
+            return connections[alias]
+        except ConnectionDoesNotExist:
+            raise ConfigurationError(
+                f"jobs are to wait for the transactions of database {alias!r}, which DATABASES does not have: "
+                f'database= and SYNC_KIT["JOBS"]["DATABASE"] name one of {", ".join(map(repr, connections))}'
+            ) from None
 
 
 class Letter:

@@ -7,7 +7,10 @@ import threading
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
+from django.http import HttpResponse
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
+from django.test.utils import override_settings
+from django.urls import path
 
 from sync_kit import JobError
 from sync_kit_django import Jobs
@@ -16,7 +19,7 @@ from tests.on_django.paying import ALL, apay, jobs, pay, threads
 from tests.on_django.shop.models import Order
 
 
-class Inline(TestCase):
+class Case(TestCase):
     """What a TestCase has written is seen by nobody but its own connection: handlers use that."""
 
     order: Order
@@ -33,6 +36,8 @@ class Inline(TestCase):
         self.order.refresh_from_db()
         assert self.order.paid
 
+
+class Inline(Case):
     @override_jobs("inline")
     def test_plain_and_async_handlers_run_where_the_test_does(self):
         for task in ALL:
@@ -50,6 +55,35 @@ class Inline(TestCase):
     def test_of_async_code_in_a_plain_test_too(self):
         for task in ALL:
             async_to_sync(task.asend)(self.order.pk)
+
+
+def plain_view(request, order_id):
+    for task in ALL:
+        task.using(on_commit=False).send(order_id)
+    return HttpResponse()
+
+
+async def async_view(request, order_id):
+    for task in ALL:
+        await task.asend(order_id)
+    await sync_to_async(apay.using(on_commit=False).send)(order_id)
+    return HttpResponse()
+
+
+urlpatterns = [path("plain/<int:order_id>/", plain_view), path("async/<int:order_id>/", async_view)]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+class FromViews(Case):
+    @override_jobs("inline")
+    def test_views_of_either_kind_asked_by_the_plain_client(self):
+        for kind in ("plain", "async"):
+            assert self.client.get(f"/{kind}/{self.order.pk}/").status_code == 200
+
+    @override_jobs("inline")
+    async def test_views_of_either_kind_asked_by_the_async_client(self):
+        for kind in ("plain", "async"):
+            assert (await self.async_client.get(f"/{kind}/{self.order.pk}/")).status_code == 200
 
 
 @override_jobs("record", attr_name="sent")

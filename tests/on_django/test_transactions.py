@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -16,6 +17,8 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import override_settings
 from django.urls import path
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sync_kit import ConfigurationError, DuplicateJobError, InvalidPayloadError, Unavailable
 from sync_kit.queue.events import Sent
@@ -27,6 +30,14 @@ pytestmark = pytest.mark.usefixtures("tables")
 
 class Undone(Exception):
     pass
+
+
+endings = st.sampled_from(["commits", "joins", "raises", "rolls back"])
+plans = st.recursive(
+    st.sampled_from(["send", "callback"]),
+    lambda inner: st.tuples(endings, st.lists(inner, min_size=1, max_size=4)),
+    max_leaves=12,
+)
 
 
 def handle(payload: Any) -> None: ...
@@ -123,8 +134,8 @@ def test_who_does_not_want_to_wait_says_so(jobs, invoice, server, namespace):
     with transaction.atomic():
         assert task.send(2).sent
         assert not task.using(on_commit=True).send(3).sent
-    settings = {"URL": server.url, "NAMESPACE": namespace, "JOBS": {"ON_COMMIT": False}}
-    with override_settings(SYNC_KIT=settings), transaction.atomic():
+    given = {"URL": server.url, "NAMESPACE": namespace, "JOBS": {"ON_COMMIT": False}}
+    with override_settings(SYNC_KIT=given), transaction.atomic():
         assert invoice.send(4).sent
 
 
@@ -138,9 +149,14 @@ def test_the_transactions_of_one_database_are_meant(jobs, invoice, server, names
     with transaction.atomic():
         assert mine.send(1).sent
         assert not mine.using(database=DEFAULT_DB_ALIAS).send(2).sent
-    settings = {"URL": server.url, "NAMESPACE": namespace, "JOBS": {"DATABASE": "other"}}
-    with override_settings(SYNC_KIT=settings), transaction.atomic():
+    given = {"URL": server.url, "NAMESPACE": namespace, "JOBS": {"DATABASE": "other"}}
+    with override_settings(SYNC_KIT=given), transaction.atomic():
         assert invoice.send(3).sent
+
+
+def test_a_database_that_is_not_there_is_named(invoice):
+    with pytest.raises(ConfigurationError, match="database 'shop', which DATABASES does not have"):
+        invoice.using(database="shop").send(1)
 
 
 def test_a_delay_counts_from_the_commit(jobs, invoice):
@@ -450,3 +466,45 @@ def test_one_round_trip_for_a_send(server, invoice):
         with transaction.atomic():
             invoice.send(3)
         assert calls() - before == 2
+
+
+@pytest.mark.timeout(120)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=st.lists(plans, min_size=1, max_size=6), is_up=st.booleans())
+def test_whatever_is_nested_what_is_committed_is_sent_or_kept(cut_off, invoice, plan, is_up):
+    cut_off.heal()
+    sent: list[Any] = []
+    kept: list[Any] = []
+    with suppress(Undone):
+        try:
+            with transaction.atomic():
+                sent = follow(invoice, ("commits", plan))
+                if not is_up:
+                    cut_off.refuse()
+        except NotSentError as error:
+            kept = error.receipts
+    assert [receipt.sent for receipt in sent] == [is_up] * len(sent)
+    assert kept == ([] if is_up else sent)
+
+
+def follow(invoice, plan):
+    """Do what a plan says; returns the receipts of what is not rolled back."""
+    if plan == "callback":
+        transaction.on_commit(lambda: None)
+        return []
+    if plan == "send":
+        return [invoice.send(1)]
+    ending, inner = plan
+    receipts: list[Any] = []
+    raised = None
+    try:
+        with transaction.atomic(savepoint=ending != "joins"):
+            for each in inner:
+                receipts += follow(invoice, each)
+            if ending == "raises":
+                raise Undone
+            if ending == "rolls back":
+                transaction.set_rollback(True)
+    except Undone as error:
+        raised = error  # who keeps an error keeps the frames that it came through
+    return [] if raised or ending == "rolls back" else receipts
