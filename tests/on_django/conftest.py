@@ -18,6 +18,7 @@ from django.test.utils import override_settings, setup_databases, setup_test_env
 from sync_kit import SyncKit
 from sync_kit.jobs import outlet
 from sync_kit.kit import default_kit, provide_default
+from sync_kit_django import _registry
 
 # the tests beside these have a default kit of their own, and threads
 provide_default(SyncKit)
@@ -44,6 +45,7 @@ def databases() -> Iterator[None]:
 def site(server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The project, on the shared server, in a namespace of the test's own; gives the default kit."""
     monkeypatch.setattr(outlet, "threads", threads)
+    monkeypatch.setattr(_registry, "_queues", [*_registry._queues])  # those that the test makes are forgotten
     with override_settings(SYNC_KIT={"URL": server.url, "NAMESPACE": namespace}):
         yield default_kit()
         default_kit().close_all()
