@@ -82,6 +82,7 @@ class Job(Reporting):
         result: what its handler made, as plain JSON values, while that is kept.
         reported: the last progress that its handler told.
         logs: the last lines of its log.
+        worker: the id of the worker that runs it; None while it does not run.
     """
 
     id: str
@@ -107,9 +108,18 @@ class Job(Reporting):
     result: Any = None
     reported: Progress | None = None
     logs: tuple[str, ...] = ()
+    worker: str | None = None
 
 
-def running(claim: Claim, task: str, header: Header, data: Any, reporter: Reporter | None, result: Any = None) -> Job:
+def running(
+    claim: Claim,
+    task: str,
+    header: Header,
+    data: Any,
+    reporter: Reporter | None,
+    result: Any = None,
+    worker: str | None = None,
+) -> Job:
     """The job that a handler is given."""
     job = Job(
         id=claim.id,
@@ -132,6 +142,7 @@ def running(claim: Claim, task: str, header: Header, data: Any, reporter: Report
         schedule=header.schedule,
         interval=header.interval,
         result=result,
+        worker=worker,
     )
     object.__setattr__(job, "_reporter", reporter)
     return job
@@ -173,6 +184,7 @@ def _job(entry: Entry, task: str, header: Header, data: Any, progress: Progress 
         result=seen_result(entry.result),
         reported=progress,
         logs=tuple(entry.log.splitlines()),
+        worker=entry.worker,
     )
 
 

@@ -40,6 +40,7 @@ class JobRun(Run):
         self.task_name = jobs.title(claim.kind) if self._task is None else self._task.name
         self._data: Any = None
         self._host: Host | None = None
+        self._worker: str | None = None
         self._has_said = False
 
     def __repr__(self) -> str:
@@ -57,7 +58,7 @@ class JobRun(Run):
 
     async def outcome(self, host: Host) -> Outcome | None:
         """See `Run.outcome`; tells the hooks of the task, too."""
-        task, self._host = self._task, host
+        task, self._host, self._worker = self._task, host, host.worker
         if task is None:
             log.error("%r: this worker has no such task; it is parked for one that does", self)
             return self.ended("park", text=f"no worker knew task {self.claim.kind!r} when it was due")
@@ -106,7 +107,7 @@ class JobRun(Run):
 
     def job(self) -> Job:
         """The job that runs, as handlers are given it."""
-        return running(self.claim, self.task_name, self.header, self._data, self, self.result)
+        return running(self.claim, self.task_name, self.header, self._data, self, self.result, self._worker)
 
     def progress(self, progress: Progress) -> None:
         """Takes what the job says of itself."""

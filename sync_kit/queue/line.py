@@ -45,7 +45,7 @@ class Line:
         self.courier = Courier(source, worker.id, poll_interval, worker.concurrency)
         self.leases = Leases(source, source.kit.home().loop, self.report)
         self.notes = Notes(source, source.kit.home().loop)
-        self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends, self.notes)
+        self.host = Host(threads, self.courier.hand_in, worker.stuck, worker.ends, self.notes, worker.id)
         self.companion = source.companion(worker.id)
         self.attended = time.monotonic()
         self._worker = worker
@@ -88,7 +88,7 @@ class Line:
             try:
                 kinds = await self.source.kit.driver.run(self._attendance(self._record()))
                 self.attended = time.monotonic()
-                known = sorted(set(kinds) & set(self.source.kinds))
+                known = sorted(kind for kind in set(kinds) if kind in self.source.kinds)
                 if known:
                     log.info("queue %r has parked jobs that this worker can run: %s", self.source.name, known)
                     self.courier.adopt(known)

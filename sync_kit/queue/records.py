@@ -125,6 +125,7 @@ class Entry:
     started_ms: int
     finished_ms: int
     priority: int
+    worker: str | None
     error: str
     traceback: str
     result: bytes
@@ -136,8 +137,10 @@ class Entry:
         """From what a script answers."""
         status, due, record, state, error, result, *notes = reply
         kind, _, body = record.partition(b"\n")
-        _, attempts, crashes, started, finished, priority = map(int, (state or b"0 0 0 0 0 0 0 -").split()[:6])
-        times = (due, body, attempts, crashes, started, finished, priority)
+        numbers = (state or b"0 0 0 0 0 0 0 -").split()
+        _, attempts, crashes, started, finished, priority = map(int, numbers[:6])
+        worker = None if numbers[7] == b"-" else numbers[7].decode()
+        times = (due, body, attempts, crashes, started, finished, priority, worker)
         said, progress, log = (text.decode("utf-8", "replace") for text in (error, *notes))
         error, _, traceback = said.partition(TRACEBACK)
         return cls(job, kind.decode(), status.decode(), *times, error, traceback, result, progress, log)

@@ -52,6 +52,7 @@ class Host:
         stuck: the runs whose thread was given up and has not ended.
         ends: whether the tasks of the worker are being cancelled.
         notes: takes what runs say of themselves.
+        worker: its name, if it has one.
     """
 
     threads: anyio.CapacityLimiter
@@ -59,6 +60,7 @@ class Host:
     stuck: set[Run]
     ends: Callable[[], bool]
     notes: Notes
+    worker: str | None = None
 
 
 class Run(ABC):

@@ -35,6 +35,22 @@ async def test_a_job_is_run_with_its_payload_and_itself(jobs):
     assert done.created_at <= done.started_at <= done.completed_at or done.started_at <= done.completed_at
 
 
+async def test_a_job_that_runs_says_which_worker_runs_it(jobs):
+    told = []
+
+    @jobs.task(schema=Note)
+    async def write(note: Note, job: Job) -> None:
+        seen = await jobs.get(job.id)
+        told.extend((job.worker, seen.worker))
+
+    receipt = await write.send(text="a")
+    assert (await jobs.get(receipt.id)).worker is None
+    async with jobs.worker() as worker:
+        done = await status(jobs, receipt.id, "completed")
+        assert told == [worker.id, worker.id]
+    assert done.worker is None
+
+
 async def test_a_plain_function_runs_on_a_thread(jobs):
     threads = []
 
