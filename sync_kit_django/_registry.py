@@ -27,6 +27,11 @@ def remember(queue: sync_kit.Jobs) -> None:
     _queues.append(weakref.ref(queue))
 
 
+def forget(queue: sync_kit.Jobs) -> None:
+    """A queue is none of this project any more, although somebody may still have it."""
+    _queues[:] = [known for known in _queues if known() not in (None, queue)]
+
+
 def all_queues() -> list[sync_kit.Jobs]:
     """Every queue that was made and is still there, in order; two may have one name, by mistake."""
     return [queue for known in list(_queues) if (queue := known()) is not None]

@@ -19,11 +19,13 @@ class SyncKitConfig(AppConfig):
     def ready(self) -> None:
         """Connect the settings, and import the `tasks` and `jobs` of every app: an error in one of them is raised."""
         from sync_kit.jobs import outlet
-        from sync_kit_django import _mode, checks, conf  # noqa: F401 (importing the checks registers them)
+        from sync_kit_django import _discovery, _mode, checks, conf  # noqa: F401 (importing the checks registers them)
         from sync_kit_django._threads import DjangoThreads
 
         setting_changed.connect(conf.on_setting_changed, dispatch_uid="sync_kit")
+        setting_changed.connect(_discovery.on_setting_changed, dispatch_uid="sync_kit_tasks")
         conf.install_kit()
         _mode.follow()
         outlet.threads = DjangoThreads()
+        _discovery.remember_task_queues()
         autodiscover_modules(*MODULES)

@@ -11,6 +11,7 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.on_django.project.settings")
 django.setup()
 
+from asgiref.sync import SyncToAsync
 from django.core.management import call_command
 from django.db import connections
 from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases
@@ -39,6 +40,12 @@ def databases() -> Iterator[None]:
     for connection in connections.all():
         connection.close()
     teardown_databases(old, verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def thread_of_asgiref() -> None:
+    """The one thread of a process on which `sync_to_async` runs what nobody else takes: it stays, so it is no leak."""
+    SyncToAsync.single_thread_executor.submit(int).result()
 
 
 @pytest.fixture(autouse=True)

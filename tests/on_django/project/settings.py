@@ -58,6 +58,13 @@ if "TEST_POSTGRES" in os.environ:  # "host port name user", the host a folder wi
     engine = "django.db.backends.postgresql"
     DATABASES["default"] = {"ENGINE": engine, "HOST": host, "PORT": port, "NAME": dbname, "USER": user}
 
+TASKS = {
+    "default": {
+        "BACKEND": "sync_kit_django.TasksBackend",
+        "QUEUES": ["default", "mail"],
+    }
+}
+
 SYNC_KIT = {
     # a test that forgets the fixture `site` is refused a connection rather than given somebody's server
     "URL": os.environ.get("TEST_URL", "redis://127.0.0.1:1"),
