@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error
-from django.db import transaction
 
 from sync_kit import ConfigurationError
-from sync_kit.jobs.parcel import deliver, deliver_blocking
+from sync_kit.jobs.parcel import deliver
 from sync_kit.options import shown
 from sync_kit.queue.ids import made_at
-from sync_kit_django import conf
 from sync_kit_django.backend import results
 from sync_kit_django.backend.library import (
     BaseTaskBackend,
@@ -26,9 +25,10 @@ from sync_kit_django.backend.queue import queue_of, task_at
 from sync_kit_django.backend.results import Call
 from sync_kit_django.backend.running import announce, tell
 from sync_kit_django.backend.task import SyncKitTask, said_by
+from sync_kit_django.commit import Rule, send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sync_kit import Job
     from sync_kit._io.flow import Flow
@@ -88,14 +88,12 @@ class TasksBackend(BaseTaskBackend):
             InvalidPayloadError: they are too large.
             DuplicateJobError: there is a job with its key, and `on_duplicate` is `"raise"`.
             Unavailable: Redis cannot be reached; whether the job was stored is not known.
+            NotSentError: the same after a commit, raised by the end of the `atomic` block.
+            ConfigurationError: an event loop runs here: `await task.aenqueue(...)`.
         """
         queue, parcel, result = self._pack(task, args, kwargs)
-        verb = f"{task.module_path}.aenqueue(...)"
-        queue.kit.refuse_in_loop(verb)
-        if self._waits():
-            transaction.on_commit(lambda: self._send(queue, parcel, result, verb), using=conf.current().jobs.database)
-        else:
-            self._send(queue, parcel, result, verb)
+        verb, rule = f"{task.module_path}.aenqueue(...)", Rule(on_commit=self._read.on_commit)
+        send(parcel, rule, verb, waits=rule.waits(), arrived=partial(self._arrived, queue, result))
         return result
 
     async def aenqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any]:
@@ -154,13 +152,9 @@ class TasksBackend(BaseTaskBackend):
         parcel = queue.sender_of(task).pack([call])
         return queue, parcel, results.enqueued(task, self.alias, parcel.items[0].id, call)
 
-    def _waits(self) -> bool:
-        defaults = conf.current().jobs
-        waits = defaults.on_commit if self._read.on_commit is None else self._read.on_commit
-        return waits and transaction.get_connection(defaults.database).in_atomic_block
-
-    def _send(self, queue: TaskQueue, parcel: Parcel, result: TaskResult[Any], verb: str) -> None:
-        (receipt,) = deliver_blocking(parcel, verb)
+    def _arrived(self, queue: TaskQueue, result: TaskResult[Any], receipts: Sequence[Receipt]) -> None:
+        """The job of a result is stored."""
+        (receipt,) = receipts
         if receipt.duplicate:
             self._become(result, queue, receipt, queue.blocking.get(receipt.id))
         else:
