@@ -21,7 +21,7 @@ from sync_kit_django.backend.library import (
     signals,
 )
 from sync_kit_django.backend.options import read_options
-from sync_kit_django.backend.queue import queue_of, task_at
+from sync_kit_django.backend.queue import declare, queue_of, task_at
 from sync_kit_django.backend.results import Call
 from sync_kit_django.backend.running import announce, tell
 from sync_kit_django.backend.task import SyncKitTask, said_by
@@ -75,6 +75,7 @@ class TasksBackend(BaseTaskBackend):
             self._read.of(task.module_path, said_by(task))
         except ConfigurationError as error:
             raise InvalidTask(str(error)) from None
+        declare(self.alias, task)
 
     def enqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any]:
         """Send a job; inside of a transaction, when that is committed.

@@ -27,6 +27,8 @@ STOPPED = "stopped"
 """What is said of a run that was cancelled from outside: by its timeout, a shutdown, or somebody's `cancel`."""
 UNKNOWN = "unknown"
 """Stands for the worker of a run that left no line: it died, or the log is full."""
+SAYING = ("waiting", "delayed", "failed", "cancelled")
+"""The states in which the error that the engine keeps is that of the newest run."""
 MOST_TRACEBACK = 3000
 
 _HEAD = re.compile(r"run (\d{1,9}) on (\S+), begun (\S+): (\S+)")
@@ -94,11 +96,9 @@ def errors_of(job: Job, past: dict[int, Past]) -> list[TaskError]:
     """The error of each run that failed, as far as they are known, and why the job has failed if it is none of them."""
     count = number_of(job)
     errors = [run.as_error() for run in past.values() if run.number < count or _raised(run, count)]
-    newest = past.get(count)
-    if newest is None or newest.error == STOPPED:
-        said = job.error or ("the job was cancelled" if job.status == "cancelled" else None)
-        if said is not None:
-            errors.append(_from_text(said, job.traceback))
+    said = job.error or ("the job was cancelled" if job.status == "cancelled" else "")
+    if said and job.status in SAYING and not (count in past and _raised(past[count], count)):
+        errors.append(_from_text(said, job.traceback))
     return errors
 
 

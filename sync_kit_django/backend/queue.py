@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,12 @@ class TaskQueue(sync_kit.Jobs):
             return False
         return True
 
+    def learn_declared(self) -> None:
+        """Get to know the tasks that were decorated for this queue; what no worker could find is left out."""
+        for path in sorted(_declared.get((self.alias, self.queue_name), ())):
+            with suppress(InvalidTask):
+                self.knows(path)
+
     def sender_of(self, task: Task[Any, Any]) -> Sender[Any, Any]:
         """What sends jobs of a task that is as `using` has made it. Raises `ConfigurationError`."""
         options = self.options.of(task.module_path, said_by(task))
@@ -136,9 +143,11 @@ class Kinds(Collection[str]):
             return True  # its jobs are to be taken, and fail
 
     def __iter__(self) -> Iterator[str]:
+        self._queue.learn_declared()
         return iter([*self._queue.tasks])
 
     def __len__(self) -> int:
+        self._queue.learn_declared()
         return len(self._queue.tasks)
 
 
@@ -146,8 +155,14 @@ def _key(key: Any) -> Any:
     return (lambda call: key(*call.args, **call.kwargs)) if callable(key) else key
 
 
+_declared: dict[tuple[str, str], set[str]] = {}
 _queues: dict[tuple[str, str], TaskQueue] = {}
 _making = threading.Lock()
+
+
+def declare(alias: str, task: Task[Any, Any]) -> None:
+    """A task was made for a queue; whether it can be found by its path is not known yet."""
+    _declared.setdefault((alias, task.queue_name), set()).add(task.module_path)
 
 
 def queue_of(sender: type, alias: str, queue_name: str, options: BackendOptions) -> TaskQueue:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 import django
+
+from sync_kit import current_job
 
 if TYPE_CHECKING or django.VERSION < (6,):
     from django_tasks import task
@@ -118,3 +122,26 @@ def hidden() -> None:
 
 
 hidden_task = task(hidden)
+
+
+@task(takes_context=True)
+def die_until(context: Any, attempt: int) -> int:
+    """Takes its worker along."""
+    if context.attempt < attempt:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(context.attempt)
+
+
+@task
+def count_orders() -> int:
+    from tests.on_django.shop.models import Order
+
+    return Order.objects.count()
+
+
+@task
+def log_a_line() -> None:
+    job = current_job()
+    assert job is not None
+    job.log("a line of the task's own")
+    raise Busy("after a line")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from sync_kit_django.backend.library import (
 )
 from tests.jobs.conftest import until
 from tests.on_django import chores as chores_here
+from tests.on_django.working import default_backend, done, ended, in_status, smuggle, true, working
 
 if TYPE_CHECKING or django.VERSION < (6,):
     from django_tasks import default_task_backend, task
@@ -53,32 +53,7 @@ def forgotten():
 
 @pytest.fixture
 def backend() -> Any:
-    return task_backends["default"]
-
-
-@asynccontextmanager
-async def working(**options: Any):
-    """A worker on all queues of the default backend."""
-    default: Any = task_backends["default"]
-    async with Worker(*default.task_queues, **{"poll_interval": 0.05, **options}) as worker:
-        yield worker
-
-
-async def ended(result: Any) -> Any:
-    """Wait until a task is finished."""
-
-    async def is_finished() -> bool:
-        await result.arefresh()
-        return bool(result.is_finished)
-
-    await until(is_finished)
-    return result
-
-
-async def done(result: Any, **options: Any) -> Any:
-    """Let a worker of its own finish a task."""
-    async with working(**options):
-        return await ended(result)
+    return default_backend()
 
 
 # what is enqueued
@@ -211,7 +186,7 @@ async def test_a_return_value_that_is_too_large_fails_the_task_and_says_what_to_
 async def test_a_result_is_running_while_it_runs():
     result = await chores.sleep.aenqueue(30)
     async with working(drain_timeout=0) as worker:
-        await until(_true(lambda: chores.ran == ["sleeps"]))
+        await until(true(lambda: chores.ran == ["sleeps"]))
         await result.arefresh()
         assert (result.status, result.is_finished, result.finished_at) == (RUNNING, False, None)
         assert (result.worker_ids, result.attempts) == ([worker.id], 1)
@@ -223,7 +198,7 @@ async def test_a_result_is_running_while_it_runs():
 async def test_a_shutdown_hands_a_task_back_and_is_no_attempt():
     result = await chores.sleep.aenqueue(0.3)
     async with working(drain_timeout=0):
-        await until(_true(lambda: chores.ran == ["sleeps"]))
+        await until(true(lambda: chores.ran == ["sleeps"]))
     await result.arefresh()
     assert (result.status, result.attempts, result.errors) == (READY, 0, [])
     await done(result)
@@ -346,7 +321,7 @@ async def test_higher_priorities_run_first_and_equal_ones_in_order():
         for number in (1, 2):
             await chores.remember_async.using(priority=priority).aenqueue([priority, number])
     async with working(concurrency=1):
-        await until(_true(lambda: len(chores.ran) == 8))
+        await until(true(lambda: len(chores.ran) == 8))
     assert chores.ran == [[priority, number] for priority in (100, 5, 0, -100) for number in (1, 2)]
 
 
@@ -384,18 +359,18 @@ async def test_a_task_that_a_worker_could_not_find_is_refused_before_it_is_sent(
 
 async def test_a_job_for_anything_but_a_task_fails_and_is_not_called(backend):
     queue = backend.task_queues[0]
-    job_id = await _smuggle(queue, "tests.on_django.chores.plain_function")
+    job_id = await smuggle(queue, "tests.on_django.chores.plain_function")
     async with working():
-        job = await until(_job(queue, job_id, "failed"))
+        job = await until(in_status(queue, job_id, "failed"))
     assert "chores.plain_function is no task" in job.error
     assert chores.ran == []
 
 
 async def test_a_job_of_code_that_this_worker_does_not_have_waits_for_one_that_has_it(backend, caplog):
     queue = backend.task_queues[0]
-    job_id = await _smuggle(queue, "tests.on_django.chores_of_tomorrow.add")
+    job_id = await smuggle(queue, "tests.on_django.chores_of_tomorrow.add")
     async with working():
-        await until(_job(queue, job_id, "parked"))
+        await until(in_status(queue, job_id, "parked"))
     assert "chores_of_tomorrow" in caplog.text
     with pytest.raises(InvalidTask, match="cannot be imported"):
         await backend.aget_result(job_id)
@@ -445,7 +420,7 @@ async def test_a_finished_result_in_a_signal_is_complete():
 
 
 @pytest.mark.parametrize("function", [chores.add, chores.add_async])
-async def test_receivers_that_raise_hurt_no_job(function, caplog):
+async def test_receivers_that_raise_hurt_noin_status(function, caplog):
     def broken(**_: Any) -> None:
         raise RuntimeError("the receiver is broken")
 
@@ -570,29 +545,3 @@ def backend_settings() -> Any:
 def _plain(**changes: Any) -> dict[str, Any]:
     own = {name: getattr(chores.add, name) for name in ("func", "priority", "backend", "queue_name", "run_after")}
     return {**own, **changes}
-
-
-def _true(condition: Any) -> Any:
-    async def asked() -> bool:
-        return bool(condition())
-
-    return asked
-
-
-def _job(queue: Any, job_id: str, status: str) -> Any:
-    async def asked() -> Any:
-        job = await queue.get(job_id)
-        return job if job is not None and job.status == status else None
-
-    return asked
-
-
-async def _smuggle(queue: Any, path: str) -> str:
-    """Send a job as somebody could who writes to Redis."""
-    other = Jobs(queue.name, kit=queue.kit)
-
-    @other.task(schema=dict, name=path)
-    def anything(_: dict[str, Any]) -> None: ...
-
-    receipt = await anything.send({"args": [], "kwargs": {}})
-    return receipt.id
