@@ -145,3 +145,15 @@ def log_a_line() -> None:
     assert job is not None
     job.log("a line of the task's own")
     raise Busy("after a line")
+
+
+@task
+def by_number(number: int, note: str = "") -> int:
+    return number
+
+
+@task
+def write_order(number: str) -> None:
+    from tests.on_django.shop.models import Order
+
+    Order.objects.create(number=number)
