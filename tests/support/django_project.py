@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 SETTINGS = ("INSTALLED_APPS", "MIDDLEWARE", "TEMPLATES", "DATABASES")
@@ -12,6 +13,10 @@ def start() -> dict[str, Any]:
     """Set Django up on the server of `REDIS_URL`, with empty tables; returns names that settings.py would have."""
     import django
 
+    if django.VERSION < (6,):  # examples import from where django.tasks will be
+        import django_tasks
+
+        sys.modules["django.tasks"] = django_tasks
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.on_django.project.settings")
     os.environ.setdefault("TEST_URL", os.environ["REDIS_URL"])
     django.setup()

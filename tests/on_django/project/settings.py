@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+import django
+
 SECRET_KEY = "for tests alone"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
@@ -17,6 +19,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "sync_kit_django",
+    *([] if django.VERSION >= (6,) else ["django_tasks"]),
     "tests.on_django.shop",
 ]
 MIDDLEWARE = [
