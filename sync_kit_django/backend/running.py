@@ -34,7 +34,7 @@ class Runner:
 
     def __init__(self, queue: TaskQueue, task: Task[Any, Any]) -> None:
         self._queue = queue
-        self._task = task
+        self._task = task.using(queue_name=queue.queue_name, backend=queue.alias)
 
     def plain(self, _: Call, job: Job) -> dict[str, Any]:
         """The handler of a plain function, on a thread."""
@@ -75,9 +75,7 @@ class Runner:
         await announce(signals.task_finished, self._queue.sender, ended, error)
 
     def _running(self, job: Job, began: datetime, lines: tuple[str, ...]) -> TaskResult[Any]:
-        return results.running(
-            self._task.using(queue_name=self._queue.queue_name), self._queue.alias, job, began, lines
-        )
+        return results.running(self._task, self._queue.alias, job, began, lines)
 
     def _arguments(self, result: TaskResult[Any]) -> list[Any]:
         return [TaskContext(task_result=result), *result.args] if self._task.takes_context else result.args

@@ -36,7 +36,7 @@ async def test_a_job_is_run_with_its_payload_and_itself(jobs):
 
 
 async def test_a_job_that_runs_says_which_worker_runs_it(jobs):
-    told = []
+    told: list[str | None] = []
 
     @jobs.task(schema=Note)
     async def write(note: Note, job: Job) -> None:
