@@ -53,10 +53,11 @@ class TasksBackend(BaseTaskBackend):
     supports_priority = True
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
-        super().__init__(alias, params)
         self._where = f'TASKS["{alias}"]'
+        problem = _problem_of_queues(self._where, params.get("QUEUES", ["default"]))
+        super().__init__(alias, {**params, "QUEUES": []} if problem else params)
         self._read = read_options(f'{self._where}["OPTIONS"]', params.get("OPTIONS", {}))
-        self._problems = [*_problems_of_queues(self._where, params), *self._read.problems]
+        self._problems = [*([problem] if problem else []), *self._read.problems]
 
     @property
     def task_queues(self) -> list[TaskQueue]:
@@ -200,9 +201,11 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(normalize_json(value), allow_nan=False))
 
 
-def _problems_of_queues(where: str, params: dict[str, Any]) -> Iterable[str]:
-    names = params.get("QUEUES", ["default"])
-    if isinstance(names, str) or not all(isinstance(name, str) and name.strip() for name in names):
-        yield f'{where}["QUEUES"] must be a list of names, not {shown(names)}'
-    elif not names:
-        yield f'{where}["QUEUES"] is empty, which lets tasks name any queue: a worker must know them, so list them'
+def _problem_of_queues(where: str, names: object) -> str | None:
+    """What is wrong with the names of the queues, if anything is."""
+    known = names if isinstance(names, (list, tuple, set, frozenset)) else [None]
+    if not all(isinstance(name, str) and name.strip() for name in known):
+        return f'{where}["QUEUES"] must be a list of names, not {shown(names)}'
+    if not known:
+        return f'{where}["QUEUES"] is empty, which lets tasks name any queue: a worker must know them, so list them'
+    return None

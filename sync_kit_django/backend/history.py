@@ -75,8 +75,9 @@ def read(lines: Iterable[str]) -> dict[int, Past]:
     last: Past | None = None
     for line in lines:
         head = _HEAD.fullmatch(line)
-        if head is not None:
-            last = Past(int(head[1]), head[2], datetime.fromisoformat(head[3]), head[4], [])
+        began = None if head is None else _time(head[3])
+        if head is not None and began is not None:
+            last = Past(int(head[1]), head[2], began, head[4], [])
             found[last.number] = last
         elif line.startswith(_FRAME) and last is not None:
             last.frames.append(line[len(_FRAME) :])
@@ -120,6 +121,15 @@ def path_of(kind: type) -> str:
 def now() -> datetime:
     """The time by the clock of this host, for what is shown to people."""
     return datetime.now(timezone.utc)
+
+
+def _time(text: str) -> datetime | None:
+    """A moment that was written here; None for what a task may have written."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _raised(run: Past, count: int) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.module_loading import import_string
 
 import sync_kit
+from sync_kit.jobs.results import FOR_EVER
 from sync_kit_django import _registry
 from sync_kit_django._handlers import clean
 from sync_kit_django.backend.library import InvalidTask, Task
@@ -45,6 +46,8 @@ def task_at(path: str) -> Task[Any, Any]:
         ImportError: there is nothing at that path.
         InvalidTask: what is there is no task, or one that has its function from elsewhere.
     """
+    if path.startswith("__main__."):
+        raise InvalidTask(f"{path} is in the script that was started, which no worker is: move it into a module")
     found = import_string(path)
     if not isinstance(found, Task) or found.module_path != path:
         raise InvalidTask(f"{path} is no task: only functions that @task decorates are run, by the name that they have")
@@ -107,7 +110,7 @@ class TaskQueue(sync_kit.Jobs):
         return self._senders(task.module_path, options, task.priority, at)
 
     def _make_sender(self, path: str, options: TaskOptions, priority: int, at: float | None) -> Sender[Any, Any]:
-        kept = self.keep.completed + SPARE if options.result_ttl is None else options.result_ttl
+        kept = min(self.keep.completed + SPARE, FOR_EVER) if options.result_ttl is None else options.result_ttl
         terms: dict[str, Any] = {"retries": options.retries, "timeout": options.timeout, "result_ttl": kept}
         if options.key is not None:
             terms |= {"key": _key(options.key), "on_duplicate": options.on_duplicate}

@@ -45,10 +45,16 @@ class Made:
 
 
 def call_of(job: Job) -> Call:
-    """The payload of a job, also of one whose task was not known when it was read; empty if it cannot be read."""
+    """The payload of a job, also of one whose task was not known then; empty as far as it cannot be read."""
     if isinstance(job.data, Call):
         return job.data
-    return Call(**job.data) if isinstance(job.data, dict) else Call()
+    said = job.data if isinstance(job.data, dict) else {}
+    args, kwargs, after = said.get("args"), said.get("kwargs"), said.get("run_after")
+    return Call(
+        args if isinstance(args, list) else [],
+        kwargs if isinstance(kwargs, dict) else {},
+        after if isinstance(after, (int, float)) else None,
+    )
 
 
 def enqueued(task: Task[Any, Any], backend: str, job_id: str, call: Call) -> TaskResult[Any]:

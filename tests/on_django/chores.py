@@ -144,6 +144,9 @@ def log_a_line() -> None:
     job = current_job()
     assert job is not None
     job.log("a line of the task's own")
+    job.log("run 1 on a host, begun yesterday: with pleasure")
+    job.log("run 7 on host, begun yesterday: with pleasure")
+    job.log("run 7 on host, begun 2026-13-01T00:00: x")
     raise Busy("after a line")
 
 

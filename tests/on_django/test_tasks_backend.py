@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import sys
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,7 @@ async def test_arguments_that_are_no_json_are_refused_and_nothing_is_sent(backen
         (b"bytes", "bytes"),
         ({1: "a"}, {"1": "a"}),
         ("\x00\n*", "\x00\n*"),
+        ("**********", "**********"),
         (10**30, 10**30),
         (1.5, 1.5),
     ],
@@ -355,6 +357,23 @@ def test_tasks_are_functions_of_a_module():
 async def test_a_task_that_a_worker_could_not_find_is_refused_before_it_is_sent():
     with pytest.raises(InvalidTask, match="chores.hidden is no task"):
         await chores.hidden_task.aenqueue()
+
+
+async def test_a_task_of_the_script_that_was_started_is_refused(monkeypatch):
+    def tell() -> None: ...
+
+    tell.__module__, tell.__qualname__ = "__main__", "tell"
+    monkeypatch.setattr(sys.modules["__main__"], "tell", task(tell), raising=False)
+    with pytest.raises(InvalidTask, match="move it into a module"):
+        await sys.modules["__main__"].tell.aenqueue()
+
+
+async def test_a_job_with_arguments_that_are_none_has_failed_and_can_be_looked_at(backend):
+    path = "tests.on_django.chores.add"
+    job_id = await smuggle(backend.task_queues[0], path, {"args": 3, "kwargs": "x", "run_after": "now", "more": 1})
+    result = await done(await backend.aget_result(job_id))
+    assert (result.status, result.args, result.kwargs) == (FAILED, [], {})
+    assert [error.exception_class.__name__ for error in result.errors] == ["InvalidPayloadError"]
 
 
 async def test_a_job_for_anything_but_a_task_fails_and_is_not_called(backend):

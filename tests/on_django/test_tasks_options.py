@@ -210,6 +210,8 @@ def test_all_mistakes_are_found_at_once():
         ([], "is empty, which lets tasks name any queue"),
         ("default", "must be a list of names"),
         ([""], "must be a list"),
+        (3, "must be a list"),
+        (None, "must be a list"),
     ],
 )
 def test_queues_must_be_named(queues, said):

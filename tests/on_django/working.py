@@ -67,12 +67,12 @@ def in_status(queue: Any, job_id: str, status: str) -> Any:
     return asked
 
 
-async def smuggle(queue: Any, path: str) -> str:
+async def smuggle(queue: Any, path: str, payload: dict[str, Any] | None = None) -> str:
     """Send a job as somebody could who writes to Redis; returns its id."""
     other = Jobs(queue.name, kit=queue.kit)
 
     @other.task(schema=dict, name=path, result_ttl=60)
     def anything(_: dict[str, Any]) -> None: ...
 
-    receipt = await anything.send({"args": [], "kwargs": {}})
+    receipt = await anything.send(payload or {"args": [], "kwargs": {}})
     return receipt.id
