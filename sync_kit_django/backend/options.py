@@ -159,11 +159,12 @@ class _Reading:
             self.problems.append(f"{where} must be a dict of dicts by the paths of tasks, not {shown(given)}")
             return {}
         read = {str(path): self.take(f'{where}["{path}"]', said, TASK) for path, said in given.items()}
-        for path, said in read.items():
+        for path in [*read]:
             try:
-                replace(general, **said)
+                replace(general, **read[path])
             except ConfigurationError as error:
                 self.problems.append(f'{where}["{path}"]: {error}')
+                read[path] = {}  # tasks can be decorated all the same, so that the system checks get their turn
         return read
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import pickle
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.test.utils import override_settings
 from django.utils import timezone as django_timezone
 
@@ -72,6 +73,17 @@ async def test_aenqueue_returns_a_result_that_is_ready():
     assert 0 < len(result.id) < 64
     with pytest.raises(ValueError, match="Task has not finished yet"):
         assert result.return_value
+
+
+async def test_awaiting_uses_no_thread(backend, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a thread is used")
+
+    monkeypatch.setattr(SyncToAsync, "__call__", refuse)
+    result = await chores.add.aenqueue(1)
+    await result.arefresh()
+    assert (await backend.aget_result(result.id)).id == result.id
+    assert (await done(await chores.add_async.aenqueue(1, 2))).return_value == 3
 
 
 def test_enqueue_does_the_same_in_code_without_an_event_loop():
@@ -439,7 +451,7 @@ async def test_a_finished_result_in_a_signal_is_complete():
 
 
 @pytest.mark.parametrize("function", [chores.add, chores.add_async])
-async def test_receivers_that_raise_hurt_noin_status(function, caplog):
+async def test_receivers_that_raise_hurt_no_job(function, caplog):
     def broken(**_: Any) -> None:
         raise RuntimeError("the receiver is broken")
 
@@ -457,6 +469,7 @@ async def test_receivers_that_raise_hurt_noin_status(function, caplog):
         for signal in told:
             assert signal.disconnect(broken)
             assert signal.disconnect(broken_too)
+        gc.collect()  # the thread of `async_to_sync` ends with what holds it, such as the traceback of an error
 
 
 def test_enqueue_sends_its_signal_too(listening):

@@ -196,6 +196,7 @@ async def test_a_key_can_be_said_in_the_settings():
 )
 def test_a_mistake_in_the_options_is_found_by_the_system_checks(options, said):
     with with_options(**options) as backend:
+        assert chores.add.using(priority=1).priority == 1  # code is imported all the same: the checks come later
         assert [said in error.msg for error in checked(backend)] == [True]
 
 
