@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from sync_kit_django.asgi import with_worker
 from sync_kit_django.errors import NotSentError
 from sync_kit_django.jobs import Jobs
+from sync_kit_django.middleware import RateLimitMiddleware
+from sync_kit_django.ratelimit import client_address, protect_login, rate_limit_exempt, rate_limited
 from sync_kit_django.receipt import Receipt
 from sync_kit_django.schedules import Schedules
 from sync_kit_django.sending import Sender, Task
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
 __all__ = [
     "Jobs",
     "NotSentError",
+    "RateLimitMiddleware",
     "Receipt",
     "Schedules",
     "Sender",
     "Task",
     "TasksBackend",
+    "client_address",
+    "protect_login",
+    "rate_limit_exempt",
+    "rate_limited",
     "with_worker",
 ]
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sync_kit.ratelimit import Rule
-    from sync_kit_starlette._charges import Charge, Charges
+    from sync_kit.ratelimit.charges import Charge
+    from sync_kit_starlette._charges import Charges
     from sync_kit_starlette._values import UserOf
 
 log = logging.getLogger("sync_kit")

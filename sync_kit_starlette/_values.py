@@ -10,6 +10,7 @@ from uuid import UUID
 from sync_kit import ConfigurationError
 from sync_kit.mutex import KeyTemplate
 from sync_kit.ratelimit import hashed
+from sync_kit.ratelimit.addresses import SECRET_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -22,10 +23,6 @@ SOURCES = ("query", "header")
 USER = "user"
 MANY_SPELLINGS = (int, float, date, datetime, UUID)
 """Types whose values can be written in several ways: 7 and 007 are one."""
-SECRET_HEADERS = frozenset(
-    ("authorization", "cookie", "proxy-authorization", "x-access-token", "x-api-key", "x-auth-token", "x-csrf-token")
-)
-"""Headers whose values are hashed before anything is named after them: they are not to be seen in Redis and errors."""
 
 
 class MissingValue(Exception):

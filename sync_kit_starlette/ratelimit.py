@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sync_kit import RateLimiter
     from sync_kit.ratelimit import Rule
-    from sync_kit_starlette._charges import Charge
+    from sync_kit.ratelimit.charges import Charge
     from sync_kit_starlette._exemptions import Exempt
 
 __all__ = ["RateLimitMiddleware", "client_address", "rate_limited"]

@@ -39,6 +39,11 @@ MAX_ENTRY = 1000
 NOBODY = "unknown"
 """The key of a peer without an address: a unix socket whose headers are not believed."""
 
+SECRET_HEADERS = frozenset(
+    ("authorization", "cookie", "proxy-authorization", "x-access-token", "x-api-key", "x-auth-token", "x-csrf-token")
+)
+"""Headers whose values are hashed before anything is named after them: they are not to be seen in Redis and errors."""
+
 _HEADERS = ("x-forwarded-for", "forwarded")
 _ADDRESSES = (str, IPv4Address, IPv6Address, IPv4Network, IPv6Network)
 _EVERYBODY = "everybody, so every client could choose whom it is counted as"

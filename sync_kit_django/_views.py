@@ -1,0 +1,183 @@
+"""How a decorator stands around a view: functions, methods and classes, async or not."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+
+from sync_kit import ConfigurationError
+from sync_kit_django._steps import Do, Steps, run, run_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sync_kit_django._values import RequestTemplate
+
+    StepsOf = Callable[["Visit"], Steps[Any]]
+
+View = TypeVar("View", bound="Callable[..., Any]")
+"""A decorated view looks as it did."""
+
+TEMPLATES = "_sync_kit_templates"
+"""Where a view remembers what it needs of its URL. Other decorators carry that along (`functools.wraps`)."""
+
+
+class Visit:
+    """One call of a decorated view.
+
+    Attributes:
+        request: the request as the view gets it: Django's, or that of Django REST framework.
+        values: the values of the URL, by name.
+        call: runs the view, with the arguments that it was called with.
+    """
+
+    __slots__ = ("call", "request", "values")
+
+    def __init__(self, request: Any, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.request = request
+        self.values = values_of(request, kwargs)
+        call = functools.partial(view, *args, **kwargs)
+        self.call = Do(call, call)
+
+
+def around(
+    view: Any, steps_of: StepsOf, decorator: str, *, otherwise: Callable[..., Any] | None = None, call: Any = None
+) -> Any:
+    """A view that does the steps of `steps_of(visit)`, in which `yield visit.call` runs the view.
+
+    Args:
+        decorator: who says so when it cannot be.
+        otherwise: gets the arguments of a call without a request; such a call is an error if not given.
+        call: runs the view; the view itself if not given.
+
+    Raises:
+        ConfigurationError: it is a generator, or neither a view nor a class of views.
+    """
+    if inspect.isclass(view):
+        return _around_class(view, steps_of, decorator)
+    refuse_generators(view, decorator)
+    call = call or view
+
+    def steps(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
+        request = request_in(args, kwargs)
+        if request is None:
+            raise ConfigurationError(f"{name_of(view)} has {decorator}, which is for requests, and was called without")
+        return steps_of(Visit(request, call, args, kwargs))
+
+    async def later(*args: Any, **kwargs: Any) -> Any:
+        if otherwise is not None and request_in(args, kwargs) is None:
+            return await otherwise(*args, **kwargs)
+        return await run_async(steps(args, kwargs))
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        if otherwise is not None and request_in(args, kwargs) is None:
+            return otherwise(*args, **kwargs)
+        # the `dispatch` of an async class is a plain function, and returns what is to be awaited
+        return later(*args, **kwargs) if _is_of_async_class(view, args) else run(steps(args, kwargs))
+
+    return functools.wraps(view)(later if is_async(view) else plain)
+
+
+def _around_class(kind: Any, steps_of: StepsOf, decorator: str) -> Any:
+    """A subclass: a class of somebody else's, such as Django's LoginView, stays as it is."""
+    if not (hasattr(kind, "as_view") and callable(getattr(kind, "dispatch", None))):
+        raise ConfigurationError(f"{decorator} decorates views and classes of views, and {kind.__name__} is none")
+    dispatch = around(kind.dispatch, steps_of, decorator)
+    made = type(kind)(kind.__name__, (kind,), {"dispatch": dispatch, "__module__": kind.__module__})
+    made.__doc__, made.__qualname__ = kind.__doc__, kind.__qualname__
+    return made
+
+
+def is_async(view: Any) -> bool:
+    """Whether Django would await the view."""
+    return bool(iscoroutinefunction(view) or iscoroutinefunction(type(view).__call__))
+
+
+def _is_of_async_class(view: Any, args: tuple[Any, ...]) -> bool:
+    owner = getattr(_function_of(view), "__self__", args[0] if args else None)
+    return bool(getattr(owner, "view_is_async", False))
+
+
+def _function_of(view: Any) -> Any:
+    while isinstance(view, functools.partial):
+        view = view.func
+    return view
+
+
+def request_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The request that a view is called with: first, after `self`, or by name; None if there is none."""
+    for value in (*args[:2], kwargs.get("request")):
+        if isinstance(value, HttpRequest) or isinstance(getattr(value, "_request", None), HttpRequest):
+            return value
+    return None
+
+
+def base_of(request: Any) -> HttpRequest:
+    """Django's own request, also inside of one of Django REST framework."""
+    base: HttpRequest = getattr(request, "_request", request)
+    return base
+
+
+def values_of(request: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the URL as the view gets them: its converters have done their work."""
+    match = getattr(base_of(request), "resolver_match", None)
+    return {**(match.kwargs if match is not None else {}), **kwargs}
+
+
+def name_of(view: Any) -> str:
+    """Module and name of a view, the same in every process. A class gives its name to its `as_view()`."""
+    view = _function_of(view)
+    kind, owner, suffix = getattr(view, "view_class", view), getattr(view, "__self__", None), ""
+    if owner is not None and not inspect.isclass(owner):  # a bound method: `method_decorator` passes such
+        kind, suffix = type(owner), f".{view.__name__}"
+    elif not hasattr(kind, "__qualname__"):
+        kind = type(kind)
+    around_it = kind.__qualname__.rpartition(".")[0]
+    return f"{kind.__module__}.{around_it + '.' if around_it else ''}{kind.__name__}{suffix}"
+
+
+def refuse_generators(view: Any, decorator: str) -> None:
+    """Raise `ConfigurationError` for what no decorator can hold."""
+    if not callable(view):
+        raise ConfigurationError(f"{decorator} decorates views, not {view!r}")
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (view, type(view).__call__)):
+        raise ConfigurationError(
+            f"{decorator} cannot stand around {name_of(view)}, a generator: return a StreamingHttpResponse"
+        )
+
+
+def remember(view: Any, template: RequestTemplate) -> None:
+    """Note what a view needs of its URL, for the system check."""
+    setattr(view, TEMPLATES, (*getattr(view, TEMPLATES, ()), template))
+
+
+def check_parameters(view: Any, template: RequestTemplate) -> None:
+    """Raise `ConfigurationError` if a view names its parameters, and a placeholder is not among them.
+
+    What stands below another decorator may be called with more than its signature tells.
+    """
+    if inspect.isclass(view) or hasattr(view, "__wrapped__"):
+        return
+    try:
+        parameters = inspect.signature(view).parameters
+    except (TypeError, ValueError):
+        return
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
+        template.keys.require([*template.other_names, *parameters])
+
+
+def templates_of(view: Any) -> Iterator[RequestTemplate]:
+    """What the decorators of a view need of its URL: of a function, of `as_view()`, and of the methods of its class."""
+    kind = getattr(view, "view_class", None)
+    methods = [] if kind is None else [getattr(kind, name, None) for name in kind.http_method_names]
+    seen: list[RequestTemplate] = []
+    for one in (view, kind, *methods):
+        for template in getattr(one, TEMPLATES, ()):
+            if not any(template is known for known in seen):
+                seen.append(template)
+                yield template
