@@ -6,6 +6,7 @@ from sync_kit_django.asgi import with_worker
 from sync_kit_django.errors import NotSentError
 from sync_kit_django.jobs import Jobs
 from sync_kit_django.middleware import RateLimitMiddleware
+from sync_kit_django.mutex import exclusive, lease_of
 from sync_kit_django.ratelimit import client_address, protect_login, rate_limit_exempt, rate_limited
 from sync_kit_django.receipt import Receipt
 from sync_kit_django.schedules import Schedules
@@ -24,6 +25,8 @@ __all__ = [
     "Task",
     "TasksBackend",
     "client_address",
+    "exclusive",
+    "lease_of",
     "protect_login",
     "rate_limit_exempt",
     "rate_limited",

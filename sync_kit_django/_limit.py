@@ -95,12 +95,13 @@ class Limit:
         self._routed = routed
         self._client = ClientAddress(_proxies(options.get("trusted_proxies")))
         self._methods = _methods(options.get("methods"))
-        key, cost = options.get("key", "ip"), options.get("cost", 1)
-        self._key: KeyOf | None = key if callable(key) else None
+        key: Any = options.get("key", "ip")
+        cost: Any = options.get("cost", 1)
+        self._key: Any = key if callable(key) else None
         self.template = None if self._key else self._read_template(key, options.get("user"))
         if options.get("user") is not None and not (self.template and "user" in self.template.keys.names):
             raise ConfigurationError('user= says what <user> is: give key="user" too, or leave it out')
-        self._cost: Any = cost if callable(cost) else whole("cost", cost, least=0)
+        self._cost = cost if callable(cost) else whole("cost", cost, least=0)
 
     @property
     def limiter(self) -> RateLimiter:

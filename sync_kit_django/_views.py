@@ -45,22 +45,26 @@ class Visit:
 
 
 def around(
-    view: Any, steps_of: StepsOf, decorator: str, *, otherwise: Callable[..., Any] | None = None, call: Any = None
+    view: Any,
+    steps_of: StepsOf,
+    decorator: str,
+    *,
+    otherwise: Callable[..., Any] | None = None,
+    inside: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
     """A view that does the steps of `steps_of(visit)`, in which `yield visit.call` runs the view.
 
     Args:
         decorator: who says so when it cannot be.
         otherwise: gets the arguments of a call without a request; such a call is an error if not given.
-        call: runs the view; the view itself if not given.
+        inside: given the view and the decorated one, makes what `visit.call` runs; that is the view if not given.
 
     Raises:
         ConfigurationError: it is a generator, or neither a view nor a class of views.
     """
     if inspect.isclass(view):
-        return _around_class(view, steps_of, decorator)
+        return _around_class(view, steps_of, decorator, inside=inside)
     refuse_generators(view, decorator)
-    call = call or view
 
     def steps(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
         request = request_in(args, kwargs)
@@ -77,16 +81,18 @@ def around(
         if otherwise is not None and request_in(args, kwargs) is None:
             return otherwise(*args, **kwargs)
         # the `dispatch` of an async class is a plain function, and returns what is to be awaited
-        return later(*args, **kwargs) if _is_of_async_class(view, args) else run(steps(args, kwargs))
+        return later(*args, **kwargs) if is_of_async_class(view, args) else run(steps(args, kwargs))
 
-    return functools.wraps(view)(later if is_async(view) else plain)
+    decorated = functools.wraps(view)(later if is_async(view) else plain)
+    call = inside(view, decorated) if inside else view
+    return decorated
 
 
-def _around_class(kind: Any, steps_of: StepsOf, decorator: str) -> Any:
+def _around_class(kind: Any, steps_of: StepsOf, decorator: str, **more: Any) -> Any:
     """A subclass: a class of somebody else's, such as Django's LoginView, stays as it is."""
     if not (hasattr(kind, "as_view") and callable(getattr(kind, "dispatch", None))):
         raise ConfigurationError(f"{decorator} decorates views and classes of views, and {kind.__name__} is none")
-    dispatch = around(kind.dispatch, steps_of, decorator)
+    dispatch = around(kind.dispatch, steps_of, decorator, **more)
     made = type(kind)(kind.__name__, (kind,), {"dispatch": dispatch, "__module__": kind.__module__})
     made.__doc__, made.__qualname__ = kind.__doc__, kind.__qualname__
     return made
@@ -97,7 +103,8 @@ def is_async(view: Any) -> bool:
     return bool(iscoroutinefunction(view) or iscoroutinefunction(type(view).__call__))
 
 
-def _is_of_async_class(view: Any, args: tuple[Any, ...]) -> bool:
+def is_of_async_class(view: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a plain function, called with these arguments, is a method of a class whose views are async."""
     owner = getattr(_function_of(view), "__self__", args[0] if args else None)
     return bool(getattr(owner, "view_is_async", False))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.exceptions import APIException, Throttled
@@ -62,9 +62,10 @@ class RateLimitThrottle(BaseThrottle):  # type: ignore[misc]
 
     def get_key(self, request: Request, view: APIView) -> str | None:
         """Who is counted: who is signed in, else the address. Override it; None is not throttled."""
-        user = request.user
-        signed_in = user is not None and user.is_authenticated
-        return f"user:{user.pk}" if signed_in else _ADDRESS.of(request, self._limit_of_view(view).limiter)
+        user: Any = request.user
+        if user is not None and user.is_authenticated:
+            return f"user:{user.pk}"
+        return _ADDRESS.of(request, self._limit_of_view(view).limiter)
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Charge the request, unless another throttle has refused it."""
@@ -84,7 +85,7 @@ class RateLimitThrottle(BaseThrottle):  # type: ignore[misc]
         self._wait = charge.decision.retry_after
         return charge.decision.allowed
 
-    def wait(self) -> float | None:
+    def wait(self) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Seconds after which the refused request would be admitted; None for never."""
         return self._wait if self._wait is not None and math.isfinite(self._wait) else None
 
@@ -100,7 +101,7 @@ class RateLimitThrottle(BaseThrottle):  # type: ignore[misc]
         scope = self.scope or getattr(view, "throttle_scope", None)
         if not scope:
             return (), ""
-        rates = api_settings.DEFAULT_THROTTLE_RATES
+        rates: dict[str, Any] = cast("Any", api_settings.DEFAULT_THROTTLE_RATES)
         if scope not in rates:
             raise ImproperlyConfigured(
                 f"no rate is set for the scope {scope!r}: add it to REST_FRAMEWORK['DEFAULT_THROTTLE_RATES']"
@@ -132,14 +133,20 @@ class _Away(APIException):  # type: ignore[misc]
     default_code = "unavailable"
 
 
+class _Refused(APIException):  # type: ignore[misc]
+    wait: int | None = None
+
+
 def refusal(request: Request, body: Mapping[str, Any], wait: float | None) -> Response:
     """The answer of the view of `request` to a refusal, by its own handling of exceptions."""
     wait = wait if wait is not None and math.isfinite(wait) else None
+    error: Any
     if body["status"] == Throttled.status_code:
-        error: APIException = Throttled(wait)
+        error = Throttled(wait)
     else:
-        error = APIException(body["detail"])
+        error = _Refused(body["detail"])
         error.status_code = body["status"]
         error.wait = None if wait is None else math.ceil(wait)
-    response: Response = request.parser_context["view"].handle_exception(error)
+    context: Any = request.parser_context
+    response: Response = context["view"].handle_exception(error)
     return response

@@ -57,14 +57,14 @@ def decorator(
             raise ConfigurationError("write @exclusive(...) below @classmethod: it decorates the function")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{_name(function)} is a generator: hold the lock inside it, with `lock(...)`")
-        name_of = _filled(template, function)
+        name_of = filled(template, function)
         around = _async if _is_async(function) else _blocking
         return around(verbs, function, lambda *call: {"resource": name_of(*call), "ttl": life, "wait": waiting}, skips)
 
     return decorate
 
 
-def _filled(template: KeyTemplate, function: Callable[..., Any]) -> NameOf:
+def filled(template: KeyTemplate, function: Callable[..., Any]) -> NameOf:
     """What makes the resource of a call from its arguments, defaults included."""
     signature = inspect.signature(function)
     rest = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), None)
@@ -102,7 +102,7 @@ def _blocking(
         guard = verbs.blocking.lock(**options(args, kwargs))
         try:
             with guard:
-                return _done(function, function(*args, **kwargs))
+                return done(function, function(*args, **kwargs))
         except LockError as error:
             if error is not guard.busy or not skips:
                 raise
@@ -115,7 +115,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))  # or an object whose calls are
 
 
-def _done(function: Callable[..., Any], result: Any) -> Any:
+def done(function: Callable[..., Any], result: Any) -> Any:
     """What a plain function returned, unless its work is still to be awaited: nothing would be held then."""
     if not inspect.isawaitable(result):
         return result

@@ -2,93 +2,70 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from sync_kit.errors import ConfigurationError, LockError, LockLostError, SyncKitError, Unavailable
-from sync_kit.mutex.grant import Grant, ask_flow, release_flow, wait_flow
-from sync_kit.mutex.inbox import seat_here, seat_in_thread
+from sync_kit.mutex.grant import Grant, release_flow
 from sync_kit.mutex.lease import BlockingLease, Lease, give_back, lost_at_the_end, not_released
 from sync_kit.mutex.nesting import enter, leave, refuse_nested
-from sync_kit.mutex.renewal import renewal_of
+from sync_kit.mutex.taking import give_back_blocking, take, take_blocking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-log = logging.getLogger("sync_kit")
-
-
-async def take(grant: Grant, wait: float, *, renew: bool) -> Lease | LockError:
-    """Acquire; a cancellation at any await gives back what may have been acquired, and the place in the line."""
-    home = grant.site.kit.home()
-    try:
-        if wait > 0:
-            with seat_here(grant, home) as seat:
-                busy = await home.driver.run(wait_flow(grant, wait, seat))
-        else:
-            busy = await home.driver.run(ask_flow(grant))
-    except anyio.get_cancelled_exc_class():
-        await give_back(grant)
-        raise
-    if busy is not None:
-        return busy
-    if renew:
-        grant.loop = home.loop
-        grant.loop.watch(grant)
-        renewal_of(grant).hold(grant)
-    return Lease(grant)
-
-
-def take_blocking(grant: Grant, wait: float, *, renew: bool, verb: str) -> BlockingLease | LockError:
-    """Acquire; an interruption (Ctrl-C, an exception of a signal handler) gives back what may have been acquired."""
-    kit = grant.site.kit
-    kit.refuse_in_loop(verb)
-    try:
-        if wait > 0:
-            with seat_in_thread(grant) as seat:
-                busy = kit.thread_driver.run(wait_flow(grant, wait, seat))
-        else:
-            busy = kit.thread_driver.run(ask_flow(grant))
-    except SyncKitError:
-        raise
-    except BaseException:
-        _give_back_blocking(grant)
-        raise
-    if busy is not None:
-        return busy
-    if renew:
-        renewal_of(grant).hold(grant)
-    return BlockingLease(grant)
-
-
-def _give_back_blocking(grant: Grant) -> None:
-    """Release what an interrupted call may have acquired; the interruption goes on, whatever Redis says."""
-    try:
-        grant.site.kit.thread_driver.run(release_flow(grant))
-    except SyncKitError as error:
-        log.warning("%s may stay held until it expires: %s", grant, error)
+R = TypeVar("R")
 
 
 class _Guard:
+    _lease: Any
+    _keeper: weakref.finalize[..., Any] | None = None
+
     def __init__(self, grant: Grant, wait: float) -> None:
         self._grant = grant
         self._wait = wait
         self.used = False
         self.busy: LockError | None = None
+        self.nested: LockError | None = None
         self.loss: LockLostError | None = None
         self.away: Unavailable | None = None
+
+    def keep(self, owner: object) -> None:
+        """Let the lease outlive this block: it is renewed until `end`, or until `owner` is thrown away.
+
+        A block that ends with an error or a loss keeps nothing.
+        """
+        self._keeper = weakref.finalize(owner, _throw_away, self._lease)
+        self._keeper.atexit = False
+
+    def require(self) -> None:
+        """Raise `LockLostError` if the lease is known to be over and was not released. Asks nobody."""
+        if not self._over() and self._grant.expires_in == 0.0:
+            self._grant.lose("it expired")
+        if self._lease.lost:
+            raise self._lost()
+
+    def _is_kept(self, error: BaseException | None) -> bool:
+        """Whether the block that ends now leaves its lease to whoever keeps it."""
+        if self._keeper is None or (error is None and not self._lease.lost):
+            return self._keeper is not None
+        self._keeper.detach()
+        return False
 
     def _use(self) -> None:
         """One grant is one token: whoever came in with it a second time would share the lease with the first."""
         self._refuse_again()
-        refuse_nested(self._grant)
+        try:
+            refuse_nested(self._grant)
+        except LockError as error:
+            self.nested = error
+            raise
         self.used = True
 
     def _refuse_again(self) -> None:
@@ -116,8 +93,10 @@ class Guard(_Guard):
     Attributes:
         used: whether it was entered; it can be once.
         busy, away, loss: the `LockError`, `Unavailable` or `LockLostError` that it raised itself; None if it did not.
+        nested: the `LockError` that it raised for a resource which this very task holds.
     """
 
+    _lease: Lease
     _heir: Callable[[], _Rest | None] = staticmethod(lambda: None)
 
     async def __aenter__(self) -> Lease:
@@ -130,10 +109,7 @@ class Guard(_Guard):
         enter(self._grant)
         self._scope = scope = anyio.CancelScope()
         scope.__enter__()
-        loop = self._grant.loop
-        self._grant.when_lost = lambda: loop.call_soon(scope.cancel) if loop else None
-        if lease.lost:
-            scope.cancel()
+        self._watch(scope)
         return lease
 
     async def __aexit__(
@@ -145,6 +121,8 @@ class Guard(_Guard):
             ours = self._scope.__exit__(kind, error, trace)  # true only for the cancellation of a loss
         except BaseException as rest:  # a group, without that cancellation; or the wrong task leaves the block
             ours, left = False, rest
+        if self._is_kept(left):
+            return
         heir = self._heir()
         if heir is not None and left is None and not self._lease.lost:
             heir.inherit()
@@ -155,6 +133,13 @@ class Guard(_Guard):
             raise self._lost() from (left if isinstance(left, Exception) else None)
         if left is not None and left is not error:
             raise left
+
+    def _watch(self, scope: anyio.CancelScope) -> None:
+        """Cancel `scope` when the lease is lost."""
+        loop = self._grant.loop
+        self._grant.when_lost = lambda: loop.call_soon(scope.cancel) if loop else None
+        if self._lease.lost:
+            scope.cancel()
 
     def hand_over(self) -> Guard:
         """Let the lease outlive this block: returns a guard for the rest of the work, to be entered after it.
@@ -167,16 +152,43 @@ class Guard(_Guard):
         self._heir = weakref.ref(rest)
         return rest
 
-    async def end(self) -> None:
-        """Release before the block ends, which nothing cancels from then on. A loss is raised when it ends."""
-        await self._release()
+    async def end(self) -> LockLostError | None:
+        """Release before the block ends, which nothing cancels from then on, or what was kept.
 
-    def require(self) -> None:
-        """Raise `LockLostError` if the lease is known to be over and was not released. Asks nobody."""
-        if not self._over() and self._grant.expires_in == 0.0:
-            self._grant.lose("it expired")
-        if self._lease.lost:
-            raise self._grant.loss()
+        Returns:
+            The loss if the lease was lost, which is raised when the block ends.
+        """
+        return self._lost() if await self._release() else None
+
+    async def during(self, work: Awaitable[R]) -> R:
+        """Await a part of what the lease is kept for; cancelled when the lease is lost, which is raised then."""
+        self.require()
+        with anyio.CancelScope() as scope:
+            self._watch(scope)
+            try:
+                return await work
+            finally:
+                self._grant.when_lost = None
+        raise self._lost()
+
+    def end_soon(self, first: Callable[[], Awaitable[object]] | None = None) -> None:
+        """End what was kept, from any thread, without waiting for it.
+
+        Args:
+            first: what is awaited before; it must not raise.
+        """
+        loop = self._grant.loop
+        if loop is None or loop.ended:
+            if self._lease._end():
+                give_back_blocking(self._grant)
+            return
+
+        async def finish() -> None:
+            if first is not None:
+                await first()
+            await self.end()
+
+        loop.call_soon(lambda: loop.spawn(finish))
 
     async def _take(self) -> Lease:
         lease = await take(self._grant, self._wait, renew=True)
@@ -240,9 +252,15 @@ def _throw_away(lease: Lease) -> None:
 class BlockingGuard(_Guard):
     """`with mutex.blocking.lock(...)`: holds the lease; a loss shows as `lease.lost` and is raised at the end."""
 
+    _lease: BlockingLease
+
     def __enter__(self) -> BlockingLease:
         self._use()
-        lease = take_blocking(self._grant, self._wait, renew=True, verb="async with mutex.lock(...)")
+        try:
+            lease = take_blocking(self._grant, self._wait, renew=True, verb="async with mutex.lock(...)")
+        except Unavailable as error:
+            self.away = error
+            raise
         if isinstance(lease, LockError):
             raise self._refused(lease)
         self._lease = lease
@@ -252,16 +270,23 @@ class BlockingGuard(_Guard):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_kept(error):
+            return
         lost = self._release()
         leave()
         if lost and (error is None or isinstance(error, Exception)):
             raise self._lost() from error
 
+    def end(self) -> LockLostError | None:
+        """See `Guard.end`."""
+        return self._lost() if self._release() else None
+
     def _release(self) -> bool:
         if self._over():
             return self._lease.lost
         left = self._lease.expires_in
-        try:
-            return lost_at_the_end(self._lease, self._lease.release())
+        try:  # whatever thread this is: who has entered the block is let out of it
+            held = self._lease._end() and self._grant.site.kit.thread_driver.run(release_flow(self._grant))
+            return lost_at_the_end(self._lease, held)
         except SyncKitError as error:
             return not not_released(self._lease, left, error)

@@ -10,11 +10,12 @@ from sync_kit.errors import LockError
 from sync_kit.kit import SyncKit, default_kit
 from sync_kit.mutex.decorator import Conflict, Same, Skipping, decorator
 from sync_kit.mutex.grant import Grant
-from sync_kit.mutex.guard import BlockingGuard, Guard, take, take_blocking
+from sync_kit.mutex.guard import BlockingGuard, Guard
 from sync_kit.mutex.holder import Holder, break_flow, look_flow
 from sync_kit.mutex.lease import LEAST_TTL, BlockingLease, Lease
 from sync_kit.mutex.nesting import refuse_nested
 from sync_kit.mutex.site import Site
+from sync_kit.mutex.taking import take, take_blocking
 from sync_kit.options import Seconds, label, seconds, whole
 
 if TYPE_CHECKING:

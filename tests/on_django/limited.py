@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import types
-from collections.abc import Iterator
 from typing import Any
 
-from asgiref.sync import SyncToAsync, async_to_sync
+from asgiref.sync import async_to_sync
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.test.utils import override_settings
 from django.urls import path
-
-SyncToAsync.single_thread_executor.submit(int).result()  # a thread of asgiref's that stays: no test has left it behind
 
 
 def plain(request, **values):
@@ -47,12 +43,6 @@ class Under:
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._client, method)
         return call if self.kind == "wsgi" else async_to_sync(call)
-
-    @classmethod
-    def both(cls, kind: str) -> Iterator[Under]:
-        """For a fixture: a client, whose threads end with the test. asgiref leaves that to the garbage collector."""
-        yield cls(kind)
-        gc.collect()
 
     def codes(self, *paths: str, **options: Any) -> list[int]:
         """The status codes of some GETs, one after the other."""

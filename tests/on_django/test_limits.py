@@ -23,7 +23,7 @@ from tests.on_django.limited import Under, later, plain, under
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def client(request):
-    yield from Under.both(request.param)
+    return Under(request.param)
 
 
 class Page(View):

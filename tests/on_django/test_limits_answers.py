@@ -17,7 +17,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 @pytest.fixture(params=["wsgi", "asgi"])
 def client(request):
-    yield from Under.both(request.param)
+    return Under(request.param)
 
 
 @pytest.fixture(params=[plain, later], ids=["sync", "async"])
