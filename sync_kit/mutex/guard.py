@@ -41,6 +41,7 @@ class _Guard:
 
         A block that ends with an error or a loss keeps nothing.
         """
+        self._grant.task = None  # whose result may be the owner, which nothing must hold then
         self._keeper = weakref.finalize(owner, _throw_away, self._lease)
         self._keeper.atexit = False
 

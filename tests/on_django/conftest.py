@@ -18,6 +18,7 @@ from asgiref.sync import SyncToAsync
 from django.core.management import call_command
 from django.db import connections
 from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases
+from django.urls import set_urlconf
 
 from sync_kit import SyncKit
 from sync_kit.jobs import outlet
@@ -85,4 +86,5 @@ def threads_of_asgiref_end(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     if sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()) > 1:
         caplog.get_records("call").clear()
+        set_urlconf(None)
         gc.collect()
