@@ -339,3 +339,13 @@ def test_async_views_run_on_the_loop_and_not_on_a_thread(monkeypatch):
 
     monkeypatch.setattr("sync_kit_django._answers.sync_to_async", None)
     assert [asyncio.run(ask())] == threads
+
+
+def test_async_views_under_wsgi_leave_no_connections(server):
+    """Django runs each in an event loop of its own, and each loop has a client."""
+    client = Under("wsgi")
+    with under(("", rate_limited("1000/minute")(later))), server.client() as redis:
+        client.codes("/", "/")
+        before = redis.info("clients")["connected_clients"]
+        assert set(client.codes(*["/"] * 50)) == {200}
+        assert redis.info("clients")["connected_clients"] <= before + 5
