@@ -65,27 +65,40 @@ def around(
     if inspect.isclass(view):
         return _around_class(view, steps_of, decorator, inside=inside)
     refuse_generators(view, decorator)
-
-    def steps(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
-        request = request_in(args, kwargs)
-        if request is None:
-            raise ConfigurationError(f"{name_of(view)} has {decorator}, which is for requests, and was called without")
-        return steps_of(Visit(request, call, args, kwargs))
+    calls = _Calls(view, steps_of, decorator)
 
     async def later(*args: Any, **kwargs: Any) -> Any:
         if otherwise is not None and request_in(args, kwargs) is None:
             return await otherwise(*args, **kwargs)
-        return await run_async(steps(args, kwargs))
+        return await run_async(calls.steps(args, kwargs))
 
     def plain(*args: Any, **kwargs: Any) -> Any:
         if otherwise is not None and request_in(args, kwargs) is None:
             return otherwise(*args, **kwargs)
         # the `dispatch` of an async class is a plain function, and returns what is to be awaited
-        return later(*args, **kwargs) if is_of_async_class(view, args) else run(steps(args, kwargs))
+        return later(*args, **kwargs) if is_of_async_class(view, args) else run(calls.steps(args, kwargs))
 
     decorated = functools.wraps(view)(later if is_async(view) else plain)
-    call = inside(view, decorated) if inside else view
+    if inside is not None:
+        calls.run = inside(view, decorated)
     return decorated
+
+
+class _Calls:
+    """How the calls of a decorated view go; `run` is what they run in the end."""
+
+    def __init__(self, view: Any, steps_of: StepsOf, decorator: str) -> None:
+        self.run = self._view = view
+        self._steps_of = steps_of
+        self._decorator = decorator
+
+    def steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
+        """The steps of one call. Raises `ConfigurationError` if it comes without a request."""
+        request = request_in(args, kwargs)
+        if request is None:
+            where = f"{name_of(self._view)} has {self._decorator}"
+            raise ConfigurationError(f"{where}, which is for requests, and was called without")
+        return self._steps_of(Visit(request, self.run, args, kwargs))
 
 
 def _around_class(kind: Any, steps_of: StepsOf, decorator: str, **more: Any) -> Any:

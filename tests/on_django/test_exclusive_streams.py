@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import io
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import anyio
 import pytest
 from django.http import FileResponse, StreamingHttpResponse
 from django.test import RequestFactory
+from django.test.utils import modify_settings
 
 from sync_kit import LockLostError, Mutex
 from sync_kit_django import exclusive
@@ -110,6 +112,21 @@ def test_both_handlers_give_the_lease_back(mutex, kind, later, view):
             response.close()
             assert free(mutex)
         client.head("/").close()
+        assert free(mutex)
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+def test_what_other_middlewares_make_of_a_stream_ends_the_lease_too(mutex, kind):
+    client = Under(kind)
+    view = stream([], later=False) if kind == "wsgi" else stream_async([])
+    with under(("", view)), modify_settings(MIDDLEWARE={"prepend": "django.middleware.gzip.GZipMiddleware"}):
+        response = client.get("/", headers={"accept-encoding": "gzip"})
+        assert response["Content-Encoding"] == "gzip"
+        if kind == "wsgi":
+            assert gzip.decompress(b"".join(response.streaming_content)) == b"abc"
+            assert mutex.holder("one") is None
+        response.close()
         assert free(mutex)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from sync_kit import Mutex
@@ -78,3 +79,10 @@ def test_a_stream_holds_its_lease_until_the_last_byte_or_until_the_client_goes_a
         if (name, path) != ("gunicorn", "/stream-later/"):  # Django reads it to its end before it begins to send
             assert mutex.holder("stream") is not None
     until(lambda: mutex.holder("stream") is None, 20)
+
+
+@pytest.mark.parametrize("served", ["uvicorn"], indirect=True)
+def test_a_client_that_goes_away_ends_an_async_view_and_its_lease(served, mutex):
+    with served.client() as client, pytest.raises(httpx.ReadTimeout):
+        client.get("/reports-later/7/?takes=30", timeout=0.5)
+    until(lambda: mutex.holder("report:7") is None, 10)
