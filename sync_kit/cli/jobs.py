@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_kit.cli.masked import masked
 from sync_kit.cli.screen import Cell, Grid, Json, away, moment, show, show_facts, show_json
 from sync_kit.cli.targets import One, load_jobs
 from sync_kit.jobs.jobs import STATUSES
+from sync_kit.jobs.masked import masked
 from sync_kit.jobs.reporting import Progress
 from sync_kit.options import choice, whole
 from sync_kit.queue.logs import clean

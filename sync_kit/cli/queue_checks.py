@@ -6,10 +6,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from sync_kit.cli.finding import Finding, worst
-from sync_kit.cli.screen import span
 from sync_kit.cli.status import troubles
 from sync_kit.jobs import Jobs
 from sync_kit.queue.info import MOST_NAMED
+from sync_kit.queue.wording import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

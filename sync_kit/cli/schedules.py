@@ -8,8 +8,9 @@ import typer
 
 from sync_kit.cli.jobs import as_dict
 from sync_kit.cli.screen import Cell, Grid, Json, away, moment, show, show_json
-from sync_kit.cli.snapshot import look_at_schedules, rule_of
+from sync_kit.cli.snapshot import look_at_schedules
 from sync_kit.cli.targets import One, load_jobs
+from sync_kit.jobs.schedules.schedule import rule_of
 from sync_kit.queue.logs import clean
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sync_kit.queue.logs import clean
+from sync_kit.queue.wording import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 GAP = 2
 STUMP = 12
 """To so many characters the last column may shrink."""
-_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 class Cell(NamedTuple):
@@ -171,13 +171,6 @@ def show_json(value: Any, *, compact: bool = False) -> None:
     typer.echo(json.dumps(plain, ensure_ascii=False, indent=None if compact else 2))
 
 
-def span(seconds: float) -> str:
-    """A time span for people: `4.2 s`, `3 min 20 s`, `2 d 5 h`."""
-    for size, unit, smaller, smaller_unit in _UNITS:
-        if seconds >= size:
-            whole, rest = int(seconds // size), int(seconds % size // smaller)
-            return f"{whole} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
-    return f"{seconds:.1f}".removesuffix(".0") + " s"
 
 
 def moment(when: datetime | None) -> str:

@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sync_kit.cli.screen import span
 from sync_kit.jobs import Jobs
 from sync_kit.jobs.schedules.schedule import seen
 from sync_kit.queue.info import workers_flow
@@ -100,10 +99,3 @@ def _schedule(stored: Stored, jobs: Jobs) -> Schedule | None:
         return seen(stored, jobs.tasks)
     except (ValueError, TypeError):  # what its jobs would be headed with is no header
         return None
-
-
-def rule_of(schedule: Schedule) -> str:
-    """How a schedule is written: `every 5 min`, `cron 0 3 * * * Europe/Berlin`."""
-    if schedule.cron:
-        return f"cron {schedule.cron} {schedule.tz or ''}".rstrip()
-    return f"every {span(schedule.interval or 0)}"

@@ -10,12 +10,15 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from sync_kit.cli.screen import Cell, Grid, Json, below, console, moment, on_terminal, show, show_json, span
-from sync_kit.cli.snapshot import look, rule_of
+from sync_kit.cli.screen import Cell, Grid, Json, below, console, moment, on_terminal, show, show_json
+from sync_kit.cli.snapshot import look
 from sync_kit.cli.targets import Several, load_queues
 from sync_kit.errors import Unavailable
+from sync_kit.jobs.schedules.schedule import rule_of
 from sync_kit.options import seconds
+from sync_kit.queue.info import LAGS, SILENT
 from sync_kit.queue.logs import clean
+from sync_kit.queue.wording import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,9 +36,6 @@ QUEUES_FIRST_TO_GO = ("Cancelled", "Completed", "Parked", "Oldest", "Delayed", "
 WORKERS_FIRST_TO_GO = ("Lag", "Queue", "Heard of", "Running")
 SCHEDULES_FIRST_TO_GO = ("Queue", "Rule")
 LOUD = {"failed": "red", "parked": "yellow"}
-SILENT = 30.0
-"""Seconds after which a worker that says nothing is doubtful: it speaks every ten."""
-LAGS = 5.0
 
 
 def status(

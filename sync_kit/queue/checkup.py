@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sync_kit.errors import SyncKitError
 from sync_kit.queue.info import workers_flow
+from sync_kit.queue.wording import span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +42,9 @@ def _complaint(source: Source) -> str | None:
 
 def _trouble(worker: WorkerInfo) -> str | None:
     if worker.silent >= MOST_SILENT:
-        return f"has been silent for {worker.silent:.0f} s"
+        return f"has been silent for {span(worker.silent)}"
     if not worker.healthy:
         return "has a thread that is stuck in a plain function"
     if worker.lag >= MOST_LAG:
-        return f"has an event loop that did not run for {worker.lag:.0f} s"
+        return f"has an event loop that did not run for {span(worker.lag)}"
     return None

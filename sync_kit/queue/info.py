@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("sync_kit")
 
 MOST_NAMED = 100
+SILENT = 30.0
+"""Seconds after which a worker that says nothing is doubtful: it speaks every ten."""
+LAGS = 5.0
+"""Seconds without a turn of its event loop after which a worker is doubtful, too."""
 _NAMES = ("running", "tasks", "declared")
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("host", "version"), str),

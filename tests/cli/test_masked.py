@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 import pytest
 from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr, computed_field, field_serializer
 
-from sync_kit.cli.masked import masked
+from sync_kit.jobs.masked import masked
 from sync_kit.queue.schema import MASK
 from tests.cli.conftest import APP, wait_for
 

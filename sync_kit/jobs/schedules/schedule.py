@@ -9,6 +9,7 @@ from sync_kit.jobs.header import split
 from sync_kit.jobs.job import read_payload, read_time
 from sync_kit.jobs.schedules.rules import Calendar
 from sync_kit.jobs.versions import read_kind
+from sync_kit.queue.wording import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,3 +79,10 @@ def seen(stored: Stored, tasks: Mapping[str, Task[Any, Any]]) -> Schedule | None
         paused=turn.paused,
         declared=plan.declared,
     )
+
+
+def rule_of(schedule: Schedule) -> str:
+    """How a schedule is written: `every 5 min`, `cron 0 3 * * * Europe/Berlin`."""
+    if schedule.cron:
+        return f"cron {schedule.cron} {schedule.tz or ''}".rstrip()
+    return f"every {span(schedule.interval or 0)}"
