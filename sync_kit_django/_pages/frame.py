@@ -106,7 +106,7 @@ def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             raise PermissionDenied
         frame = Frame(admin, request)
         try:
-            return view(frame, **{name: unquote(value) for name, value in names.items()})
+            return view(frame, **{name: _unquoted(value) for name, value in names.items()})
         except (Unavailable, ServerError) as error:
             was_act = request.method == "POST"
             return frame.answer("away", _("Redis is away"), [], status=503, error=plain(error), was_act=was_act)
@@ -125,3 +125,8 @@ def queue_named(name: str) -> Jobs:
 def _quoted(name: str) -> str:
     """As the admin quotes keys for addresses, and dots, too: browsers take `..` for the folder above."""
     return str(quote(name)).replace(".", "_2E")
+
+
+def _unquoted(name: str) -> str:
+    """The other way; a line before these letters was quoted itself, so they are a dot."""
+    return str(unquote(name.replace("_2E", ".")))
