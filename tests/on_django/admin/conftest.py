@@ -36,7 +36,7 @@ class Mail:
 
     def send(self, to: str = "ann@example.com", **options: Any) -> str:
         """Send a job, and tell its id."""
-        return str(self.send_email.using(**options).blocking.send(to=to, token="hush").id)
+        return str(self.send_email.using(**options).blocking.send(to=to, token=SecretStr("hush")).id)
 
     def work(self) -> None:
         """Be a worker until nothing is to be done."""
