@@ -79,8 +79,18 @@ def rows(browser):
     return browser.find_elements("css selector", "#result_list tbody tr")
 
 
+def follow(browser, how, where):
+    """Click what leads to another page, and wait until this one is gone."""
+    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    page = browser.find_element("tag name", "html")
+    browser.find_element(how, where).click()
+    WebDriverWait(browser, PATIENCE).until(staleness_of(page))
+
+
 def press(browser, title):
-    browser.find_element("xpath", f"//button[normalize-space()='{title}']").click()
+    follow(browser, "xpath", f"//button[normalize-space()='{title}']")
 
 
 def says(browser):
@@ -94,9 +104,9 @@ def test_a_person_logs_in_looks_retries_and_deletes(mail, browser, site_url):
     browser.get(f"{site_url}/admin/")
     browser.find_element("name", "username").send_keys("root")
     browser.find_element("name", "password").send_keys("open")
-    browser.find_element("css selector", "[type=submit]").click()
-    browser.find_element("link text", "Background jobs").click()
-    browser.find_element("link text", "mail").click()
+    follow(browser, "css selector", "[type=submit]")
+    follow(browser, "link text", "Background jobs")
+    follow(browser, "link text", "mail")
     assert len(rows(browser)) == 2
 
     browser.find_element("css selector", f"input[value='{retried}']").click()
@@ -104,7 +114,7 @@ def test_a_person_logs_in_looks_retries_and_deletes(mail, browser, site_url):
     assert says(browser) == "1 job runs again."
     assert mail.status(retried) == "waiting"
 
-    browser.find_element("css selector", f"a[href$='job/{deleted}/']").click()
+    follow(browser, "css selector", f"a[href$='job/{deleted}/']")
     assert "no mailbox bad-two" in browser.find_element("css selector", "pre.sk-loud").text
     press(browser, "Delete")
     assert deleted in browser.find_element("id", "content-main").text
