@@ -65,6 +65,8 @@ class Frame:
         shared = {
             **self.admin.admin_site.each_context(self.request),
             "opts": self.admin.opts,
+            "path": self.request.path,
+            "here": self.request.get_full_path(),
             "title": title,
             "trail": [*root, *trail],
             "may": self.may,

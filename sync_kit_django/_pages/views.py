@@ -81,7 +81,6 @@ def job(frame: Frame, queue: str, job: str) -> HttpResponse:
     trail = [(words.plain(queue), frame.link("queue", queue, state=found and found.status))]
     if found is None:
         return frame.answer("gone", _("No such job"), trail, status=404, job=words.plain(job))
-    schedule = found.schedule and frame.link("schedules")
     return frame.answer(
         "job",
         words.plain(found.task),
@@ -89,9 +88,8 @@ def job(frame: Frame, queue: str, job: str) -> HttpResponse:
         job=found,
         state=words.STATES[found.status],
         worker=worker,
-        schedule=schedule,
         acts=_acts(frame, OF_STATE[found.status], ON_JOBS),
-        **_parts(found),
+        **_parts(frame, found),
     )
 
 
@@ -215,6 +213,7 @@ def _show_jobs(frame: Frame, seen: QueueSeen, found: looking.PageSeen, state: st
         words.plain(name),
         [],
         row=_queue_row(frame, seen),
+        last=_("Progress") if state == "active" else _("Last error") if any(job.error for job in found.found) else "",
         parked=[(words.plain(seen.jobs.title(kind)), count) for kind, count in seen.oddities.parked.items()],
         rows=[_job_row(frame, name, each) for each in found.found],
         state=state,
@@ -244,10 +243,10 @@ def _job_row(frame: Frame, queue: str, job: Job) -> dict[str, Any]:
     }
 
 
-def _parts(job: Job) -> dict[str, Any]:
+def _parts(frame: Frame, job: Job) -> dict[str, Any]:
     """The larger parts of the page of a job."""
     return {
-        "facts": words.facts(job),
+        "facts": words.facts(job, frame.link("schedules")),
         "data": words.as_json(job.data),
         "result": None if job.result is None else words.as_json(job.result),
         "headers": [(words.plain(name), words.plain(value)) for name, value in job.headers.items()],

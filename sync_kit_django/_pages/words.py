@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sync_kit.queue import WorkerInfo
 
 NONE = "–"  # noqa: RUF001 (what the admin shows for nothing is a dash, too)
+MOST = 100_000
+"""Characters of a payload or a result that are shown."""
 
 STATES: dict[str, Any] = {
     "waiting": lazy("waiting"),
@@ -58,7 +60,7 @@ def moment(when: datetime | None) -> str:
     local = zones.localtime(when)
     shown, zone = f"{local:%Y-%m-%d %H:%M:%S}", local.tzname()
     return format_html(
-        '<time datetime="{}" title="{} {}">{} <span class="quiet">{}</span></time>',
+        '<time datetime="{}" title="{} {}"><span>{}</span> <span class="quiet">{}</span></time>',
         *(local.isoformat(), shown, zone, shown, away(when)),
     )
 
@@ -87,9 +89,16 @@ def first_line(text: str | None) -> str:
 def as_json(value: Any) -> str:
     """A payload or a result as JSON, without its secrets."""
     try:
-        return plain(json.dumps(masked(value), ensure_ascii=False, indent=2))
+        text = plain(json.dumps(masked(value), ensure_ascii=False, indent=2))
     except Exception as error:  # it is of any type, and how it fails may tell what is in it
         return _("It cannot be shown: %(error)s") % {"error": type(error).__name__}
+    if len(text) <= MOST:
+        return text
+    return _("%(start)s… (the first %(shown)d of %(all)d characters)") % {
+        "start": text[:MOST],
+        "shown": MOST,
+        "all": len(text),
+    }
 
 
 def attempts(job: Job) -> str:
@@ -109,8 +118,11 @@ def troubles(worker: WorkerInfo) -> list[str]:
     return [words for words, there in found.items() if there]
 
 
-def facts(job: Job) -> list[tuple[str, Any]]:
-    """What is known of a job beside what has a part of the page of its own; what does not apply is left out."""
+def facts(job: Job, schedules: str) -> list[tuple[str, Any]]:
+    """What is known of a job beside what has a part of the page of its own; what does not apply is left out.
+
+    `schedules`: where the page of the schedules is.
+    """
     told: dict[str, Any] = {
         _("Task"): plain(job.task),
         _("Attempts"): attempts(job),
@@ -123,7 +135,7 @@ def facts(job: Job) -> list[tuple[str, Any]]:
         _("Due"): job.scheduled_at and moment(job.scheduled_at),
         _("Last start"): job.started_at and moment(job.started_at),
         _("Ended"): job.completed_at and moment(job.completed_at),
-        _("Schedule"): job.schedule and plain(job.schedule),
+        _("Schedule"): job.schedule and format_html('<a href="{}">{}</a>', schedules, plain(job.schedule)),
         _("Interval"): job.interval and span(job.interval),
     }
     return [(name, value) for name, value in told.items() if value]
