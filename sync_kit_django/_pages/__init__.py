@@ -1,1 +1,1 @@
-"""The pages of the admin: `looking` asks Redis, `words` says it, `acting` changes it, `views` answer requests."""
+"""The pages of the admin: `looking` asks Redis, `words` and `rows` say it, `acting` changes it, `views` answer."""

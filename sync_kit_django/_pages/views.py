@@ -13,23 +13,18 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from sync_kit.errors import ConfigurationError
-from sync_kit.jobs.schedules.schedule import rule_of
-from sync_kit.queue.wording import span
-from sync_kit_django._pages import looking, words
+from sync_kit_django._pages import looking, rows, words
 from sync_kit_django._pages.acting import OF_STATE, ON_JOBS, ON_QUEUES, ON_SCHEDULES, act_on_jobs, note
 from sync_kit_django._pages.frame import page, queue_named
 from sync_kit_django._pages.together import ask_one
 from sync_kit_django._registry import queues_by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from django.http import HttpResponse
 
-    from sync_kit import Job, Jobs
-    from sync_kit_django._pages.acting import Act
+    from sync_kit import Jobs
     from sync_kit_django._pages.frame import Frame
-    from sync_kit_django._pages.looking import QueueSeen, ScheduleSeen, WorkerSeen
+    from sync_kit_django._pages.looking import PageSeen, QueueSeen
 
 FIRST_SHOWN = ("failed", "active", "waiting", "delayed", "parked", "completed", "cancelled")
 """The state whose jobs are shown if none is asked for: the first with any."""
@@ -44,8 +39,8 @@ def queues(frame: Frame) -> HttpResponse:
     if frame.request.method == "POST":
         return _act_on_queue(frame, queue_named(frame.request.POST.get("queue", "")))
     seen = looking.look_at_queues(queues_by_name().values())
-    rows = [_queue_row(frame, each) for each in seen]
-    return frame.answer("queues", _("Background jobs"), [], rows=rows, states=words.STATES.values())
+    found = [rows.queue_row(frame, each) for each in seen]
+    return frame.answer("queues", _("Background jobs"), [], rows=found, states=words.STATES.values())
 
 
 @page
@@ -88,8 +83,8 @@ def job(frame: Frame, queue: str, job: str) -> HttpResponse:
         job=found,
         state=words.STATES[found.status],
         worker=worker,
-        acts=_acts(frame, OF_STATE[found.status], ON_JOBS),
-        **_parts(frame, found),
+        acts=rows.acts(frame, OF_STATE[found.status], ON_JOBS),
+        **rows.parts(frame, found),
     )
 
 
@@ -100,15 +95,15 @@ def schedules(frame: Frame) -> HttpResponse:
     if frame.request.method == "POST":
         return _act_on_schedule(frame, queue_named(frame.request.POST.get("queue", "")))
     shown = Paginator(looking.list_schedules(known.values()), SCHEDULES).get_page(frame.request.GET.get("page"))
-    rows = [_schedule_row(frame, each) for each in looking.read_schedules(known, list(shown))]
-    return frame.answer("schedules", _("Schedules"), [], rows=rows, shown=shown)
+    found = [rows.schedule_row(frame, each) for each in looking.read_schedules(known, list(shown))]
+    return frame.answer("schedules", _("Schedules"), [], rows=found, shown=shown)
 
 
 @page
 def workers(frame: Frame) -> HttpResponse:
     """The processes that run jobs, and what they run."""
-    rows = [_worker_row(frame, each) for each in looking.look_at_workers(queues_by_name().values())]
-    return frame.answer("workers", _("Workers"), [], rows=rows)
+    found = [rows.worker_row(frame, each) for each in looking.look_at_workers(queues_by_name().values())]
+    return frame.answer("workers", _("Workers"), [], rows=found)
 
 
 @page
@@ -179,123 +174,32 @@ def _act_on_schedule(frame: Frame, jobs: Jobs) -> HttpResponse:
     return frame.again()
 
 
-def _acts(frame: Frame, names: tuple[str, ...], acts: Mapping[str, Act]) -> list[tuple[str, Act]]:
-    """The buttons for those things that the user may do."""
-    may = frame.may
-    return [(name, acts[name]) for name in names if may[acts[name].permission]]
-
-
-def _queue_row(frame: Frame, seen: QueueSeen) -> dict[str, Any]:
-    name, tally = seen.jobs.name, seen.tally
-    return {
-        "name": words.plain(name),
-        "value": name,
-        "link": frame.link("queue", name),
-        "counts": [
-            (state, title, getattr(tally, state), frame.link("queue", name, state=state))
-            for state, title in words.STATES.items()
-        ],
-        "oldest": None if tally.oldest is None else span(tally.oldest),
-        "workers": len(seen.workers),
-        "idle": not seen.workers and (tally.waiting or tally.delayed),
-        "paused": seen.oddities.paused,
-        "acts": _acts(frame, ("resume" if seen.oddities.paused else "pause",), ON_QUEUES),
-    }
-
-
-def _show_jobs(frame: Frame, seen: QueueSeen, found: looking.PageSeen, state: str, search: str) -> HttpResponse:
-    name, (when, _attribute) = seen.jobs.name, words.WHEN[state]
-    more = found.cursor and frame.link("queue", name, state=state, q=search, cursor=found.cursor)
-    first = frame.request.GET.get("cursor") and frame.link("queue", name, state=state, q=search)
-    every = frame.link("queue", name, state=state, q=search, cursor=frame.request.GET.get("cursor"), all=1)
+def _show_jobs(frame: Frame, seen: QueueSeen, found: PageSeen, state: str, search: str) -> HttpResponse:
+    name, jobs = seen.jobs.name, found.found
     return frame.answer(
         "queue",
         words.plain(name),
         [],
-        row=_queue_row(frame, seen),
-        last=_("Progress") if state == "active" else _("Last error") if any(job.error for job in found.found) else "",
+        row=rows.queue_row(frame, seen),
         parked=[(words.plain(seen.jobs.title(kind)), count) for kind, count in seen.oddities.parked.items()],
-        rows=[_job_row(frame, name, each) for each in found.found],
+        rows=[rows.job_row(frame, name, each) for each in jobs],
         state=state,
         search=search,
-        when=when,
+        when=words.WHEN[state][0],
+        last=_("Progress") if state == "active" else _("Last error") if any(job.error for job in jobs) else "",
         nothing=_("Nothing is found among those that were looked at.") if search else words.NOTHING[state],
-        more=more,
-        first=first,
-        every=every,
         all="all" in frame.request.GET,
-        acts=_acts(frame, OF_STATE[state], ON_JOBS),
-        queue_acts=_acts(frame, ("retry_failed",) if state == "failed" and found.found else (), ON_QUEUES),
+        acts=rows.acts(frame, OF_STATE[state], ON_JOBS),
+        queue_acts=rows.acts(frame, ("retry_failed",) if state == "failed" and jobs else (), ON_QUEUES),
+        **_ways(frame, name, state, search, found.cursor),
     )
 
 
-def _job_row(frame: Frame, queue: str, job: Job) -> dict[str, Any]:
+def _ways(frame: Frame, name: str, state: str, search: str, following: str | None) -> dict[str, Any]:
+    """Where the first page and the next one are, and this one with every job selected."""
+    here = frame.request.GET.get("cursor")
     return {
-        "id": job.id,
-        "short": job.id[-12:],
-        "link": frame.link("job", queue, job.id),
-        "task": words.plain(job.task),
-        "tag": words.plain(job.tag or ""),
-        "attempts": words.attempts(job),
-        "when": words.moment(getattr(job, words.WHEN[job.status][1])),
-        "error": words.first_line(job.error),
-        "progress": job.reported,
-    }
-
-
-def _parts(frame: Frame, job: Job) -> dict[str, Any]:
-    """The larger parts of the page of a job."""
-    return {
-        "facts": words.facts(job, frame.link("schedules")),
-        "data": words.as_json(job.data),
-        "result": None if job.result is None else words.as_json(job.result),
-        "headers": [(words.plain(name), words.plain(value)) for name, value in job.headers.items()],
-        "error": words.plain(job.error or ""),
-        "traceback": words.plain(job.traceback or ""),
-        "logs": words.plain("\n".join(job.logs)),
-        "progress": job.reported,
-        "percent": job.reported and f"{job.reported.fraction:.0%}",
-    }
-
-
-def _schedule_row(frame: Frame, seen: ScheduleSeen) -> dict[str, Any]:
-    schedule = seen.schedule
-    row: dict[str, Any] = {
-        "name": words.plain(seen.name),
-        "value": seen.name,
-        "queue": words.plain(seen.queue),
-        "queue_value": seen.queue,
-        "link": frame.link("queue", seen.queue),
-    }
-    if schedule is None:
-        return {**row, "unreadable": True, "acts": _acts(frame, ("delete",), ON_SCHEDULES)}
-    return {
-        **row,
-        "task": words.plain(schedule.task),
-        "rule": words.plain(rule_of(schedule)),
-        "paused": schedule.paused,
-        "slots": [words.moment(words.epoch(slot)) for slot in seen.slots],
-        "runs": schedule.runs,
-        "last": words.moment(schedule.last_at),
-        "last_link": schedule.last_job and frame.link("job", seen.queue, schedule.last_job),
-        "declared": schedule.declared,
-        "data": words.as_json(schedule.data),
-        "acts": _acts(frame, ("run", "resume" if schedule.paused else "pause", "delete"), ON_SCHEDULES),
-    }
-
-
-def _worker_row(frame: Frame, seen: WorkerSeen) -> dict[str, Any]:
-    info = seen.info
-    running = [(job, frame.link("job", queue, job)) for queue, jobs in seen.running.items() for job in jobs]
-    return {
-        "host": words.plain(info.host),
-        "pid": info.pid,
-        "version": words.plain(info.version),
-        "queues": [(words.plain(queue), frame.link("queue", queue)) for queue in seen.running],
-        "running": [(words.plain(job), link) for job, link in running],
-        "slots": info.concurrency,
-        "tasks": words.plain(", ".join(info.tasks)),
-        "started": words.moment(words.epoch(int(info.started_at * 1000))),
-        "heard": span(info.silent),
-        "troubles": words.troubles(info),
+        "first": frame.link("queue", name, state=state, q=search) if here else None,
+        "more": frame.link("queue", name, state=state, q=search, cursor=following) if following else None,
+        "every": frame.link("queue", name, state=state, q=search, cursor=here, all=1),
     }

@@ -106,6 +106,13 @@ def attempts(job: Job) -> str:
     return _("%(runs)d of %(most)d") % {"runs": job.attempts, "most": max(job.attempts, job.max_retries + 1)}
 
 
+def progress(job: Job) -> dict[str, str] | None:
+    """How far a job says that it is; None if it has not said so."""
+    if (told := job.reported) is None:
+        return None
+    return {"value": f"{told.fraction:.4f}", "percent": f"{told.fraction:.0%}", "text": plain(told.text)}
+
+
 def troubles(worker: WorkerInfo) -> list[str]:
     """What is wrong with a worker."""
     lags = _("its event loop had not run for %(span)s") % {"span": span(worker.lag)}

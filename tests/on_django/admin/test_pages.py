@@ -6,12 +6,13 @@ import re
 from contextvars import ContextVar
 from urllib.parse import unquote
 
+import anyio
 import pytest
 from asgiref.sync import async_to_sync
 from django.test import AsyncClient
 from django.test.utils import override_settings
 
-from sync_kit import Jobs
+from sync_kit import Job, Jobs
 from sync_kit._io.blocking import ServerDriver
 from sync_kit_django import _registry
 from sync_kit_django._pages import looking
@@ -124,6 +125,28 @@ def test_a_job_is_shown_with_all_that_is_known_of_it_and_without_secrets(mail, c
     assert "to &lt;bad@example.com&gt;" in shown
     assert "hush" not in shown
     assert "**********" in shown
+
+
+def test_how_far_a_running_job_is_is_shown(mail, client):
+    shown = {}
+
+    async def import_rows(n: int, job: Job) -> None:
+        await job.progress(0.25, "row <\ud800>")
+        job.log("a quarter")
+        with anyio.fail_after(20):
+            while (await mail.jobs.get(job.id)).reported is None:
+                await anyio.sleep(0.01)
+        page = await anyio.to_thread.run_sync(client.get, f"{mail.link}job/{job.id}/")
+        of_queue = await anyio.to_thread.run_sync(client.get, f"{mail.link}?state=active")
+        shown.update(job=text(page), queue=text(of_queue))
+
+    mail.jobs.task(schema=int)(import_rows).blocking.send(1)
+    mail.work()
+    for said in shown.values():
+        assert '<progress max="1" value="0.2500">' in said
+        assert "row &lt;\\ud800&gt;" in said
+    assert "25%" in shown["job"]
+    assert "a quarter" in shown["job"]
 
 
 def test_a_result_is_shown(mail, client):
