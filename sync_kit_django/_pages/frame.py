@@ -91,12 +91,12 @@ class Frame:
         return name, acts[name]
 
     def confirm(
-        self, title: str, items: list[str], fields: list[tuple[str, str]], hint: str = ""
+        self, title: str, trail: list[tuple[str, str]], items: list[str], fields: list[tuple[str, str]], hint: str = ""
     ) -> HttpResponse | None:
         """A page that asks whether to delete; None if that was answered."""
         if self.request.POST.get("confirmed") == "yes":
             return None
-        return self.answer("confirm", title, [], items=items, fields=fields, hint=hint)
+        return self.answer("confirm", title, trail, items=items, fields=fields, hint=hint)
 
 
 def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -110,8 +110,10 @@ def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         try:
             return view(frame, **{name: _unquoted(value) for name, value in names.items()})
         except (Unavailable, ServerError) as error:
-            was_act = request.method == "POST"
-            return frame.answer("away", _("Redis is away"), [], status=503, error=plain(error), was_act=was_act)
+            is_away, was_act = isinstance(error, Unavailable), request.method == "POST"
+            title = _("Redis is away") if is_away else _("Redis refuses")
+            said = {"error": plain(error), "is_away": is_away, "was_act": was_act}
+            return frame.answer("away", title, [], status=503, **said)
 
     return shown
 

@@ -134,7 +134,8 @@ def _act_on_jobs(frame: Frame, jobs: Jobs, one: str = "") -> HttpResponse:
         return frame.again()
     if act.deletes:
         fields = [("action", name), *(("job", each) for each in ids)]
-        asked = frame.confirm(_("Delete these jobs?"), [words.plain(each) for each in ids], fields)
+        trail = [(words.plain(jobs.name), frame.link("queue", jobs.name))]
+        asked = frame.confirm(_("Delete these jobs?"), trail, [words.plain(each) for each in ids], fields)
         if asked is not None:
             return asked
     try:
@@ -154,8 +155,9 @@ def _act_on_schedule(frame: Frame, jobs: Jobs) -> HttpResponse:
     schedule = frame.request.POST.get("schedule", "")
     if act.deletes:
         fields = [("action", name), ("queue", jobs.name), ("schedule", schedule)]
+        trail = [(_("Schedules"), frame.link("schedules"))]
         hint = _("One that a decorator declares comes back when a worker starts: pause it instead.")
-        asked = frame.confirm(_("Delete this schedule?"), [words.plain(schedule)], fields, hint)
+        asked = frame.confirm(_("Delete this schedule?"), trail, [words.plain(schedule)], fields, hint)
         if asked is not None:
             return asked
     try:

@@ -248,6 +248,15 @@ def test_while_redis_is_away_a_page_says_so(page, mail, client):
     assert "Traceback" not in text(response)
 
 
+def test_what_redis_refuses_is_said_too(mail, client, server):
+    with server.client() as redis:
+        redis.set(mail.jobs.engine.layout.failed, "no sorted set", ex=60)
+    response = client.get(ROOT)
+    assert response.status_code == 503
+    assert "Redis refuses" in text(response)
+    assert "Redis is away" not in text(response)
+
+
 @pytest.mark.parametrize("page", ["queue/mail/", "queue/mail/job/01a21645-4671-7001-9548-bd067509ea32/"])
 def test_an_act_while_redis_is_away_says_that_it_may_have_happened(page, mail, client):
     with override_settings(SYNC_KIT={"URL": "redis://127.0.0.1:1"}):
