@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import sync_kit
     from sync_kit.jobs.parcel import Parcel
 
-    Arrived = Callable[[Sequence[sync_kit.Receipt]], None]
-
 log = logging.getLogger("sync_kit")
 
 
@@ -55,18 +53,23 @@ class Rule:
 
 
 class Letter:
-    """Jobs that wait for a commit: what Django calls then. Nobody else may hold on to one, see `_following`."""
+    """Jobs that wait for a commit: what Django calls then. Nobody else may hold on to one before, see `_following`.
+
+    Attributes:
+        is_due: their transaction has committed: they are sent now, or kept by an error.
+    """
 
     __qualname__ = "Letter"
 
-    def __init__(self, parcel: Parcel, connection: BaseDatabaseWrapper, arrived: Arrived | None = None) -> None:
+    def __init__(self, parcel: Parcel, connection: BaseDatabaseWrapper) -> None:
         self.parcel = parcel
         self.receipts = receipts_of(parcel, parcel.receipts(), is_sent=False)
-        self._arrived = arrived
+        self.is_due = False
         self._connection = ref(connection)
 
     def __call__(self) -> None:
         """The transaction has committed. Raises `NotSentError`, and `DuplicateJobError` when all others are sent."""
+        self.is_due = True
         try:
             send_letters([self], self._following)
         except NotSentError as error:
@@ -77,44 +80,44 @@ class Letter:
         """The jobs are stored."""
         for receipt, core in zip(self.receipts, receipts, strict=True):
             receipt.learn(core)
-        if self._arrived is not None:
-            self._arrived(receipts)
 
     def _following(self) -> list[Letter]:
-        """Those of the same commit that Django will not call any more if this one raises.
+        """Those that have been committed, and that Django will not call any more if this one raises.
 
         Django keeps what it still has to call to itself, and lets go of what belongs to a savepoint that is rolled
         back. So what is still there, and is registered for no later commit, is to be called.
         """
         connection = self._connection()
-        posted = [] if connection is None else [letter for each in _posted.get(connection, ()) if (letter := each())]
-        if connection is None or self not in posted:
+        if connection is None:
             return []
         later = {id(entry[1]) for entry in connection.run_on_commit}  # not empty in a TestCase, which never commits
-        return [letter for letter in posted[posted.index(self) + 1 :] if id(letter) not in later]
+        found = [letter for letter in _alive(connection) if id(letter) not in later]
+        for letter in found:
+            letter.is_due = True
+        return found
 
 
 _posted: WeakKeyDictionary[BaseDatabaseWrapper, list[ref[Letter]]] = WeakKeyDictionary()
 
 
-def send(parcel: Parcel, rule: Rule, verb: str, *, waits: bool, arrived: Arrived | None = None) -> list[Receipt]:
-    """Send now or, if it `waits`, at the end of the transaction that is open. Raises what `Sender.send` does.
-
-    `arrived` is called with the core's receipts when the jobs are stored.
-    """
+def send(parcel: Parcel, rule: Rule, verb: str, *, waits: bool) -> list[Receipt]:
+    """Send now or, if it `waits`, at the end of the transaction that is open. Raises what `Sender.send` does."""
     parcel.sender.jobs.kit.refuse_in_loop(verb)
     if not waits or not _is_in_transaction(connection := rule.connection()):
-        cores = deliver_blocking(parcel, verb)
-        if arrived is not None:
-            arrived(cores)
-        return receipts_of(parcel, cores)
-    letter = Letter(parcel, connection, arrived)
+        return receipts_of(parcel, deliver_blocking(parcel, verb))
+    letter = Letter(parcel, connection)
     receipts = letter.receipts
-    if not connection.run_on_commit:
-        _posted[connection] = []
+    if not connection.run_on_commit:  # a new transaction, perhaps in a callback of the one before
+        _posted[connection] = [ref(each) for each in _alive(connection)]
     _posted.setdefault(connection, []).append(ref(letter))
     transaction.on_commit(letter, using=connection.alias)
     return receipts
+
+
+def _alive(connection: BaseDatabaseWrapper) -> list[Letter]:
+    """The letters that Django still has to call. Those that are due already may be kept by an error."""
+    letters = [letter for each in _posted.get(connection, ()) if (letter := each()) is not None]
+    return [letter for letter in letters if not letter.is_due]
 
 
 def receipts_of(parcel: Parcel, cores: Sequence[sync_kit.Receipt], *, is_sent: bool = True) -> list[Receipt]:

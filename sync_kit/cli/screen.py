@@ -171,8 +171,6 @@ def show_json(value: Any, *, compact: bool = False) -> None:
     typer.echo(json.dumps(plain, ensure_ascii=False, indent=None if compact else 2))
 
 
-
-
 def moment(when: datetime | None) -> str:
     """A time for people, with how far away it is: `2026-03-01 04:00:00 UTC (in 3 h)`."""
     return "-" if when is None else f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC ({away(when)})"

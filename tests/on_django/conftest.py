@@ -14,7 +14,6 @@ from asgiref.sync import SyncToAsync
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.on_django.project.settings")
 django.setup()
 
-from asgiref.sync import SyncToAsync
 from django.core.management import call_command
 from django.db import connections
 from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases

@@ -342,6 +342,28 @@ def test_jobs_behind_callbacks_that_django_drops_are_kept_too(cut_off, jobs, inv
     assert other.sent
 
 
+@pytest.mark.parametrize("fails", ["in the callback", "behind it"])
+def test_a_callback_with_a_transaction_of_its_own_loses_no_jobs(cut_off, jobs, invoice, fails):
+    inner: list[Any] = []
+
+    def callback():
+        with transaction.atomic():
+            inner.extend([invoice.send(2), invoice.send(3)])
+            if fails == "in the callback":
+                cut_off.refuse()
+        cut_off.refuse()
+
+    with pytest.raises(NotSentError) as caught, transaction.atomic():
+        invoice.send(1)
+        transaction.on_commit(callback)
+        outer = [invoice.send(4), invoice.send(5)]
+    kept = [*outer, *inner] if fails == "in the callback" else outer
+    assert sorted(receipt.id for receipt in caught.value.receipts) == sorted(receipt.id for receipt in kept)
+    cut_off.heal()
+    caught.value.send()
+    assert sorted(waiting(jobs)) == [1, 2, 3, 4, 5]
+
+
 def test_the_jobs_of_one_transaction_are_not_those_of_the_next(cut_off, jobs, invoice):
     with pytest.raises(NotSentError) as caught, transaction.atomic():
         invoice.send(1)
