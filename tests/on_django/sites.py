@@ -22,6 +22,7 @@ from tests.on_django.project.settings import *
 DEBUG = bool(os.environ.get("TEST_DEBUG"))
 INSTALLED_APPS = [*INSTALLED_APPS, "mailing"]
 SILENCED_SYSTEM_CHECKS = ["sync_kit.E003"]
+TASKS = {}
 """
 TASKS = """
 import asyncio, os, time
