@@ -21,7 +21,7 @@ from sync_kit_django.backend.library import (
     signals,
 )
 from sync_kit_django.backend.options import read_options
-from sync_kit_django.backend.queue import declare, queue_of, task_at
+from sync_kit_django.backend.queue import declare, queue_of, remember_queues, task_at
 from sync_kit_django.backend.results import Call
 from sync_kit_django.backend.running import announce, tell
 from sync_kit_django.backend.task import SyncKitTask, said_by
@@ -67,7 +67,7 @@ class TasksBackend(BaseTaskBackend):
     def remember(self) -> None:
         """Let workers of this process know the queues, unless the settings are wrong."""
         if not self._problems:
-            self.task_queues  # noqa: B018 (to make them is to let them be known)
+            remember_queues(self.task_queues)
 
     def validate_task(self, task: Task[Any, Any]) -> None:
         """See `BaseTaskBackend.validate_task`. Raises `InvalidTask` also for wrong options of ours."""

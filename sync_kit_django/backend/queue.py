@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from inspect import iscoroutinefunction
@@ -97,6 +97,10 @@ class TaskQueue(sync_kit.Jobs):
             return False
         return True
 
+    def try_again(self) -> None:
+        """Look again for what could not be imported."""
+        self._unknown.clear()
+
     def learn_declared(self) -> None:
         """Get to know the tasks that were decorated for this queue; what no worker could find is left out."""
         for path in sorted(_declared.get((self.alias, self.queue_name), ())):
@@ -159,7 +163,7 @@ def _key(key: Any) -> Any:
 
 
 _declared: dict[tuple[str, str], set[str]] = {}
-_queues: dict[tuple[str, str], TaskQueue] = {}
+_queues: dict[tuple[type, str, str], list[TaskQueue]] = {}
 _making = threading.Lock()
 
 
@@ -171,18 +175,26 @@ def declare(alias: str, task: Task[Any, Any]) -> None:
 def queue_of(sender: type, alias: str, queue_name: str, options: BackendOptions) -> TaskQueue:
     """The queue of a backend; one for the process, although each thread has backends of its own."""
     with _making:
-        found = _queues.get((alias, queue_name))
-        if found is None or (found.sender, found.options) != (sender, options):
-            if found is not None:
-                _registry.forget(found)
-            found = _queues[alias, queue_name] = TaskQueue(sender, alias, queue_name, options)
+        made = _queues.setdefault((sender, alias, queue_name), [])
+        found = next((queue for queue in made if queue.options == options), None)
+        if found is None:
+            found = TaskQueue(sender, alias, queue_name, options)
+            made.append(found)
             _registry.remember(found)
         return found
 
 
+def remember_queues(queues: Iterable[TaskQueue]) -> None:
+    """These are of the project, as its settings are now."""
+    known = _registry.all_queues()
+    for queue in queues:
+        if queue not in known:
+            _registry.remember(queue)
+
+
 def forget_queues() -> None:
-    """The setting `TASKS` has changed."""
+    """The setting `TASKS` changes: no queue is of the project, and what could not be imported may be by now."""
     with _making:
-        for queue in _queues.values():
+        for queue in [queue for made in _queues.values() for queue in made]:
             _registry.forget(queue)
-        _queues.clear()
+            queue.try_again()

@@ -48,5 +48,5 @@ def most_connections(queues: Sequence[Jobs], concurrency: int) -> int:
 def _tasks(queues: Sequence[Jobs], style: Style) -> Iterator[str]:
     width = max(len(queue.name) for queue in queues)
     for queue in queues:
-        named = ", ".join(sorted(queue.tasks))
+        named = ", ".join(sorted({queue.title(kind) for kind in queue.kinds}))
         yield f"  {clean(f'{queue.name:<{width}}')}  {clean(named) if named else style.WARNING('no tasks')}"

@@ -8,12 +8,14 @@ import sys
 from typing import Any
 
 import pytest
+from django.core.management.color import no_style
 
 from sync_kit_django.backend.library import TaskResultStatus
+from sync_kit_django.management.banner import banner
 from tests.on_django import chores as chores_here
+from tests.on_django.working import default_backend
 
 chores: Any = chores_here
-pytest.importorskip("sync_kit_django.management.commands.runworker")
 
 
 @pytest.mark.parametrize("chosen", [[], ["--queue", "tasks.default"]])
@@ -29,6 +31,13 @@ def test_a_queue_that_was_not_chosen_is_left_alone(server, namespace):
     assert runworker(server, namespace, "--drain", "--queue", "tasks.mail") == 0
     result.refresh()
     assert result.status == TaskResultStatus.READY
+
+
+def test_its_banner_names_the_tasks_that_this_process_has_seen():
+    said = banner(default_backend().task_queues, 3, 20.0, no_style())
+    assert "tasks.default" in said
+    assert "tests.on_django.chores.add, " in said
+    assert "tests.on_django.chores.send_mail" in said
 
 
 def runworker(server: Any, namespace: str, *words: str) -> int:
