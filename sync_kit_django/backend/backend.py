@@ -145,10 +145,7 @@ class TasksBackend(BaseTaskBackend):
         """Check what is to be sent, and give it an id; nothing is sent."""
         self.validate_task(task)
         queue = self._queue(task.queue_name)
-        if not queue.knows(task.module_path):
-            raise InvalidTask(f"{task.module_path} cannot be imported, so no worker could find it")
-        if task_at(task.module_path).func is not task.func:
-            raise InvalidTask(f"{task.module_path} is another task: no worker could find this one")
+        queue.meet(task)
         after = None if task.run_after is None else task.run_after.timestamp()
         call = Call(_as_json([*args]), _as_json(dict(kwargs)), after)
         parcel = queue.sender_of(task).pack([call])

@@ -97,6 +97,18 @@ class TaskQueue(sync_kit.Jobs):
             return False
         return True
 
+    def meet(self, task: Task[Any, Any]) -> None:
+        """Get to know a task that is sent. Raises `InvalidTask` for one that a worker could not find."""
+        path = task.module_path
+        try:
+            found = task_at(path)
+        except ImportError as error:
+            raise InvalidTask(f"{path} cannot be imported, so no worker could find it: {error}") from error
+        if found.func is not task.func:
+            raise InvalidTask(f"{path} is another task: no worker could find this one")
+        if path not in self.tasks:
+            self._learn(found)
+
     def try_again(self) -> None:
         """Look again for what could not be imported."""
         self._unknown.clear()

@@ -36,14 +36,6 @@ class Call:
     run_after: float | None = None
 
 
-@dataclass
-class Made:
-    """The result of a job: what its task returned, and the worker that ran it."""
-
-    return_value: Any
-    worker: str | None
-
-
 def call_of(job: Job) -> Call:
     """The payload of a job, also of one whose task was not known then; empty as far as it cannot be read."""
     if isinstance(job.data, Call):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from pydantic_core import to_json
 
 from sync_kit import SyncKitError
+from sync_kit.jobs.current import running_job
 from sync_kit_django.backend import history, results
 from sync_kit_django.backend.library import (
     TaskContext,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
     from sync_kit import Job
+    from sync_kit.jobs.run import JobRun
     from sync_kit_django.backend.library import Task, TaskResult
     from sync_kit_django.backend.queue import TaskQueue
     from sync_kit_django.backend.results import Call
@@ -35,10 +37,11 @@ class Runner:
     def __init__(self, queue: TaskQueue, task: Task[Any, Any]) -> None:
         self._queue = queue
         self._task = task.using(queue_name=queue.queue_name, backend=queue.alias)
+        self._began: WeakKeyDictionary[JobRun, datetime] = WeakKeyDictionary()
 
     def plain(self, _: Call, job: Job) -> dict[str, Any]:
         """The handler of a plain function, on a thread."""
-        began = history.now()
+        began = self._begin()
         lines: tuple[str, ...] = ()
         if self._has_past(job):
             with suppress(SyncKitError):
@@ -53,7 +56,7 @@ class Runner:
 
     async def awaited(self, _: Call, job: Job) -> dict[str, Any]:
         """The handler of an `async def`, on the event loop."""
-        began = history.now()
+        began = self._begin()
         result = self._running(job, began, await self._log(job))
         await announce(signals.task_started, self._queue.sender, result)
         try:
@@ -64,15 +67,27 @@ class Runner:
 
     async def succeeded(self, job: Job) -> None:
         """The hook of a run that ended well."""
-        result = self._running(job, history.now(), await self._log(job))
+        result = self._running(job, self._begun(), await self._log(job))
         ended = results.finished(result, value=job.result["return_value"])
         await announce(signals.task_finished, self._queue.sender, ended)
 
     async def failed(self, job: Job, error: BaseException) -> None:
         """The hook of a job that has failed for good."""
-        result = self._running(job, history.now(), await self._log(job))
+        result = self._running(job, self._begun(), await self._log(job))
         ended = results.finished(result, history.error_of(error))
         await announce(signals.task_finished, self._queue.sender, ended, error)
+
+    def _begin(self) -> datetime:
+        """Note for the hooks of a run that it begins."""
+        began, run = history.now(), running_job.get(None)
+        if run is not None:
+            self._began[run] = began
+        return began
+
+    def _begun(self) -> datetime:
+        """When the run began whose hook this is; now, if it ended before its function was called."""
+        run = running_job.get(None)
+        return (None if run is None else self._began.get(run)) or history.now()
 
     def _running(self, job: Job, began: datetime, lines: tuple[str, ...]) -> TaskResult[Any]:
         return results.running(self._task, self._queue.alias, job, began, lines)
@@ -82,7 +97,7 @@ class Runner:
 
     def _made(self, value: Any, job: Job) -> dict[str, Any]:
         """What is stored. Raises what a value raises that cannot be: the task has failed then."""
-        made = asdict(results.Made(normalize_json(value), job.worker))
+        made = {"return_value": normalize_json(value), "worker": job.worker}
         size, most = len(to_json(made)), self._queue.max_payload
         if size > most:
             raise ValueError(
