@@ -10,6 +10,7 @@ import anyio
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.admin.utils import quote
+from django.db import connections
 from django.test import AsyncClient
 from django.test.utils import override_settings
 
@@ -131,15 +132,18 @@ def test_a_job_is_shown_with_all_that_is_known_of_it_and_without_secrets(mail, c
 def test_how_far_a_running_job_is_is_shown(mail, client):
     shown = {}
 
+    def look(job_id):
+        shown["job"] = text(client.get(f"{mail.link}job/{job_id}/"))
+        shown["queue"] = text(client.get(f"{mail.link}?state=active"))
+        connections.close_all()  # those of this thread
+
     async def import_rows(n: int, job: Job) -> None:
         await job.progress(0.25, "row <\ud800>")
         job.log("a quarter")
         with anyio.fail_after(20):
             while (await mail.jobs.get(job.id)).reported is None:
                 await anyio.sleep(0.01)
-        page = await anyio.to_thread.run_sync(client.get, f"{mail.link}job/{job.id}/")
-        of_queue = await anyio.to_thread.run_sync(client.get, f"{mail.link}?state=active")
-        shown.update(job=text(page), queue=text(of_queue))
+        await anyio.to_thread.run_sync(look, job.id)
 
     mail.jobs.task(schema=int)(import_rows).blocking.send(1)
     mail.work()
