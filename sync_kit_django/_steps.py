@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
@@ -56,6 +57,11 @@ async def run_async(steps: Steps[T]) -> T:
 def ask(function: Callable[..., Any], *args: Any) -> Do:
     """Call a function of the project's own, which may be async, in code of either kind."""
     return Do(lambda: to_the_end(function(*args)), lambda: function(*args))
+
+
+def in_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    return asyncio._get_running_loop() is not None
 
 
 def to_the_end(answer: Any) -> Any:

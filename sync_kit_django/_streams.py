@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from sync_kit.mutex.guard import BlockingGuard
+from sync_kit_django._steps import in_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -35,9 +36,9 @@ def hold(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
 
 
 def _end_here(guard: Guard | BlockingGuard) -> LockLostError | None:
-    """End what was kept, in sync code."""
-    if isinstance(guard, BlockingGuard):
-        return guard.end()
+    """End what was kept, in sync code; that a test calls inside of an event loop, it does not wait."""
+    if isinstance(guard, BlockingGuard) or not in_loop():
+        return guard.end_here()
     guard.end_soon()
     return None
 
@@ -89,7 +90,7 @@ class LaterParts:
     def close(self) -> None:
         """End stream and lease: of a client that went away nobody reads on. Any thread may call it."""
         if isinstance(self._guard, BlockingGuard):
-            self._guard.end()
+            self._guard.end_here()
         else:
             self._guard.end_soon(self._end_stream)
 
@@ -102,7 +103,7 @@ class LaterParts:
     async def _end(self) -> LockLostError | None:
         if not isinstance(self._guard, BlockingGuard):
             return await self._guard.end()
-        return await anyio.to_thread.run_sync(self._guard.end)
+        return await anyio.to_thread.run_sync(self._guard.end_here)
 
     async def _end_stream(self) -> None:
         if inspect.isasyncgen(self._parts) and not self._parts.ag_running:

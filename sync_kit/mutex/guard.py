@@ -52,6 +52,20 @@ class _Guard:
         if self._lease.lost:
             raise self._lost()
 
+    def end_here(self) -> LockLostError | None:
+        """End what was kept, in sync code of any thread, and wait for that. Returns what `Guard.end` does."""
+        return self._lost() if self._release_here() else None
+
+    def _release_here(self) -> bool:
+        if self._over():
+            return bool(self._lease.lost)
+        left = self._lease.expires_in
+        try:  # whatever thread this is: who has entered the block is let out of it
+            held = self._lease._end() and self._grant.site.kit.thread_driver.run(release_flow(self._grant))
+            return lost_at_the_end(self._lease, held)
+        except SyncKitError as error:
+            return not not_released(self._lease, left, error)
+
     def _is_kept(self, error: BaseException | None) -> bool:
         """Whether the block that ends now leaves its lease to whoever keeps it."""
         if self._keeper is None or (error is None and not self._lease.lost):
@@ -273,21 +287,7 @@ class BlockingGuard(_Guard):
     ) -> None:
         if self._is_kept(error):
             return
-        lost = self._release()
+        lost = self._release_here()
         leave()
         if lost and (error is None or isinstance(error, Exception)):
             raise self._lost() from error
-
-    def end(self) -> LockLostError | None:
-        """See `Guard.end`."""
-        return self._lost() if self._release() else None
-
-    def _release(self) -> bool:
-        if self._over():
-            return self._lease.lost
-        left = self._lease.expires_in
-        try:  # whatever thread this is: who has entered the block is let out of it
-            held = self._lease._end() and self._grant.site.kit.thread_driver.run(release_flow(self._grant))
-            return lost_at_the_end(self._lease, held)
-        except SyncKitError as error:
-            return not not_released(self._lease, left, error)

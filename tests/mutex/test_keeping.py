@@ -40,7 +40,7 @@ def test_blocking_code_keeps_a_lease_too(kit, client):
     threading.Event().wait(1.5 * TTL)
     guard.require()
     assert len(locks(client)) == 1
-    assert guard.end() is None
+    assert guard.end_here() is None
     assert locks(client) == []
 
 
@@ -97,6 +97,14 @@ async def test_who_ends_it_learns_that_it_was_lost(mutex, client):
         guard.keep(owner)
     client.delete(the_lock(client))
     assert isinstance(await guard.end(), LockLostError)
+
+
+async def test_a_thread_may_end_it_and_wait_for_that(mutex, client):
+    owner = Owner()
+    async with (guard := mutex.lock("a")):
+        guard.keep(owner)
+    assert await anyio.to_thread.run_sync(guard.end_here) is None
+    assert locks(client) == []
 
 
 async def test_any_thread_may_end_it_and_says_what_comes_before(mutex, client):

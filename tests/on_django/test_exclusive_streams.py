@@ -90,7 +90,7 @@ async def test_a_stream_of_the_other_kind_is_read_inside(mutex):
     response = await stream_async([], later=False)(RequestFactory().get("/"))
     assert await anyio.to_thread.run_sync(mutex.holder, "one") is not None
     assert await anyio.to_thread.run_sync(list, response.streaming_content) == [b"a", b"b", b"c"]
-    await anyio.to_thread.run_sync(free, mutex)
+    assert await anyio.to_thread.run_sync(mutex.holder, "one") is None
     view = stream([], later=True)
     response = await anyio.to_thread.run_sync(view, RequestFactory().get("/"))
     assert [part async for part in response] == [b"a", b"b", b"c"]
