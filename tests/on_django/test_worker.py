@@ -6,10 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
+import sync_kit
+from sync_kit_django import _registry
+from sync_kit_django._handlers import clean
 from tests.cli.conftest import Tasks, wait_for
 from tests.on_django.sites import TASKS, Site
 
@@ -222,6 +228,28 @@ def test_the_other_name_is_the_same_command(folder, tasks):
     job = tasks.send("hello")
     assert folder.run("synckit_worker", "--drain").returncode == 0
     assert tasks.status(job) == "completed"
+
+
+@pytest.mark.parametrize("on_thread", [False, True])
+def test_code_may_call_it_from_any_thread(kit, monkeypatch, on_thread):
+    monkeypatch.setattr(_registry, "_queues", [])
+    jobs, ran, out = sync_kit.Jobs("called", kit=kit), [], StringIO()
+    jobs.task(schema=int, name="note")(clean(lambda number: ran.append(number)))
+    _registry.remember(jobs)
+    jobs.named("note").blocking.send(7)
+
+    def call() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        call_command("runworker", drain=True, skip_checks=True, stdout=out)
+        assert signal.getsignal(signal.SIGINT) is before
+
+    if on_thread:
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(call).result(30)
+    else:
+        call()
+    assert ran == [7]
+    assert "Stopped; jobs run: 1." in out.getvalue()
 
 
 def test_a_change_of_code_lets_jobs_end_and_starts_again(folder, tasks):
