@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
     from django.core.management.color import Style
 
-    from sync_kit import Jobs
+    from sync_kit import Jobs, Worker
 
 HOW_TO_STOP = "Stop it with CONTROL-C or SIGTERM: running jobs have {} s to end; again hands them back."
 
 
-def banner(queues: Sequence[Jobs], concurrency: int, drain_timeout: float, style: Style) -> str:
+def banner(queues: Sequence[Jobs], worker: Worker, style: Style, *, reloads: bool) -> str:
     """Who runs what, where, and how to stop it."""
     places = " and ".join(sorted({f"{queue.kit.label}, namespace {queue.kit.namespace!r}" for queue in queues}))
-    bound = most_connections(queues, concurrency)
+    bound = most_connections(queues, worker.concurrency)
     lines = (
         style.MIGRATE_HEADING(f"Worker on {clean(places)}"),
         *_tasks(queues, style),
-        f"  concurrency {concurrency}, at most {bound} connections to each database, process {os.getpid()}",
+        f"  concurrency {worker.concurrency}, at most {bound} connections to each database, process {os.getpid()}",
         f"  Django {django.get_version()}, settings {clean(settings.SETTINGS_MODULE)!r}",
-        HOW_TO_STOP.format(f"{drain_timeout:g}"),
+        HOW_TO_STOP.format(f"{worker.drain_timeout:g}"),
+        *(["It starts again when code changes, once running jobs have ended."] if reloads else []),
     )
     return "\n".join(lines)
 

@@ -39,6 +39,7 @@ def test_it_says_what_it_runs_where_and_how_to_stop_it(folder, tasks, server, na
     assert f"concurrency 3, at most 3 connections to each database, process {worker.process.pid}\n" in said
     assert "settings 'site_settings'" in said
     assert "CONTROL-C or SIGTERM: running jobs have 20 s to end; again hands them back" in said
+    assert "starts again when code changes" not in said
     assert "\x1b" not in said
 
 
@@ -254,6 +255,7 @@ def test_code_may_call_it_from_any_thread(kit, monkeypatch, on_thread):
 
 def test_a_change_of_code_lets_jobs_end_and_starts_again(folder, tasks):
     with folder.start_worker(TEST_DEBUG="1") as worker:
+        assert "It starts again when code changes, once running jobs have ended.\n" in worker.said
         tasks.send("old", seconds=3)
         worker.says("begins old")
         folder.write("mailing/tasks.py", TASKS.replace("wrote", "newly wrote"))

@@ -106,8 +106,7 @@ class Command(BaseCommand):
         return not ends and (settings.DEBUG if options["reload"] is None else bool(options["reload"]))
 
     def _run(self, worker: Worker, queues: Sequence[Jobs], options: dict[str, Any]) -> None:
-        drain_timeout = worker.drain_timeout
-        watch = Watch(drain_timeout + GRACE) if self._called_from_command_line and is_child() else None
+        watch = Watch(worker.drain_timeout + GRACE) if self._called_from_command_line and is_child() else None
         ends: list[Callable[[], Awaitable[None]]] = [] if watch is None else [watch.until_changed]
         if options["drain"]:
             for queue in queues:  # a worker would wait for a server that is away
@@ -116,7 +115,7 @@ class Command(BaseCommand):
         if options["max_jobs"] is not None:
             ends.append(worker.spent)
         if options["verbosity"]:
-            self.stdout.write(banner(queues, worker.concurrency, drain_timeout, self.style))
+            self.stdout.write(banner(queues, worker, self.style, reloads=watch is not None))
         anyio.run(_live, worker, queues, partial(first, *ends) if ends else anyio.sleep_forever)
         if watch is not None and watch.changed:
             sys.exit(RELOAD)
