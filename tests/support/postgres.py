@@ -85,5 +85,9 @@ class Postgres:
             time.sleep(0.05)
 
     def _as_user(self, program: str, *words: str | Path) -> list[str]:
-        who = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []
+        who = (
+            ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--pdeathsig=INT"]
+            if os.geteuid() == 0
+            else []
+        )
         return [*who, str(self._programs / program), *map(str, words)]
