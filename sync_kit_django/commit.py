@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import sync_kit
     from sync_kit.jobs.parcel import Parcel
 
+    Arrived = Callable[[Sequence[sync_kit.Receipt]], None]
+
 log = logging.getLogger("sync_kit")
 
 
@@ -61,10 +63,11 @@ class Letter:
 
     __qualname__ = "Letter"
 
-    def __init__(self, parcel: Parcel, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, parcel: Parcel, connection: BaseDatabaseWrapper, arrived: Arrived | None = None) -> None:
         self.parcel = parcel
         self.receipts = receipts_of(parcel, parcel.receipts(), is_sent=False)
         self.is_due = False
+        self._arrived = arrived
         self._connection = ref(connection)
 
     def __call__(self) -> None:
@@ -80,6 +83,8 @@ class Letter:
         """The jobs are stored."""
         for receipt, core in zip(self.receipts, receipts, strict=True):
             receipt.learn(core)
+        if self._arrived is not None:
+            self._arrived(receipts)
 
     def _following(self) -> list[Letter]:
         """Those that have been committed, and that Django will not call any more if this one raises.
@@ -100,12 +105,18 @@ class Letter:
 _posted: WeakKeyDictionary[BaseDatabaseWrapper, list[ref[Letter]]] = WeakKeyDictionary()
 
 
-def send(parcel: Parcel, rule: Rule, verb: str, *, waits: bool) -> list[Receipt]:
-    """Send now or, if it `waits`, at the end of the transaction that is open. Raises what `Sender.send` does."""
+def send(parcel: Parcel, rule: Rule, verb: str, *, waits: bool, arrived: Arrived | None = None) -> list[Receipt]:
+    """Send now or, if it `waits`, at the end of the transaction that is open. Raises what `Sender.send` does.
+
+    `arrived` is called with the core's receipts when the jobs are stored.
+    """
     parcel.sender.jobs.kit.refuse_in_loop(verb)
     if not waits or not _is_in_transaction(connection := rule.connection()):
-        return receipts_of(parcel, deliver_blocking(parcel, verb))
-    letter = Letter(parcel, connection)
+        cores = deliver_blocking(parcel, verb)
+        if arrived is not None:
+            arrived(cores)
+        return receipts_of(parcel, cores)
+    letter = Letter(parcel, connection, arrived)
     receipts = letter.receipts
     if not connection.run_on_commit:  # a new transaction, perhaps in a callback of the one before
         _posted[connection] = [ref(each) for each in _alive(connection)]

@@ -8,9 +8,9 @@ from django.core import mail
 from django.test import Client, TestCase
 from store.models import Invoice
 from store.tasks import jobs, remind, send_email, send_invoice
-from sync_kit_django.testing import override_jobs
 
 from sync_kit.testing import Sent, assert_not_sent, assert_sent, drain_blocking
+from sync_kit_django.testing import override_jobs
 
 FORM = {"username": "ann", "email": "ann@example.com", "password1": "long enough 1", "password2": "long enough 1"}
 

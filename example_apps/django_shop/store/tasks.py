@@ -22,12 +22,12 @@ class InvoiceToSend(BaseModel):
     invoice: int  # the key, not the model: the job reads what is in the database when it runs
 
 
-@jobs.task(schema=Email, retries=5, backoff=Backoff.exponential(1, max=60))
+@jobs.task(schema=Email, retries=5, backoff=Backoff(1, max=60))
 def send_email(email: Email) -> None:
     send_mail(email.subject, email.body, FROM, [email.to])
 
 
-@jobs.task(schema=InvoiceToSend, retries=5, backoff=Backoff.exponential(1, max=60), key=lambda sent: str(sent.invoice))
+@jobs.task(schema=InvoiceToSend, retries=5, backoff=Backoff(1, max=60), key=lambda sent: str(sent.invoice))
 def send_invoice(sent: InvoiceToSend, job: Job) -> None:
     """Mail an invoice once: a job may run twice, so the database knows what was done, and the mail has the job's id."""
     invoice = Invoice.objects.select_related("customer").get(pk=sent.invoice)
