@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "shop_site.settings"}
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "example_apps" / "django_shop"
 FORM = {"email": "ann@example.com", "password1": "long enough 1", "password2": "long enough 1"}
@@ -36,6 +37,7 @@ class Shop:
         self.where, self.log, self.server = where, where / "log", server[1]
         self.environment = {
             **os.environ,
+            **SETTINGS,
             "SHOP_DATA": str(where / "data"),
             "DEBUG": "0",
             "REDIS_URL": f"embedded://{where / 'valkey'}",
@@ -139,14 +141,14 @@ def test_nothing_went_wrong_on_the_way(shop):
 
 
 def test_its_setup_is_checked():
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "shop_site.settings"}
+    environment = {**os.environ, **SETTINGS, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "manage.py", "check", "--tag", "sync_kit"]
     ran = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=50)
     assert "no issues" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_tests_of_the_shop_itself_pass(server, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": server.url, "VALKEY_URL": ""}
+    environment = {**os.environ, **SETTINGS, "PYTHONPATH": str(ROOT), "REDIS_URL": server.url, "VALKEY_URL": ""}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "sync_kit.pytest_plugin"]
     ran = subprocess.run(
         command, cwd=HERE, env={**environment, "SHOP_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=50

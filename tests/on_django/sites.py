@@ -21,16 +21,13 @@ import os
 from tests.on_django.project.settings import *
 DEBUG = bool(os.environ.get("TEST_DEBUG"))
 INSTALLED_APPS = [*INSTALLED_APPS, "mailing"]
-SILENCED_SYSTEM_CHECKS = ["sync_kit.E003"]
 TASKS = {}
 """
 TASKS = """
 import asyncio, os, time
 from pydantic import BaseModel
 from tests.chaos.worker import change
-from sync_kit import Jobs as Plain
-from sync_kit_django._handlers import clean
-from sync_kit_django._registry import remember
+from sync_kit_django import Jobs
 
 change("LEASE", float(os.environ.get("TEST_LEASE", 30)))
 
@@ -38,19 +35,15 @@ class Note(BaseModel):
     text: str
     seconds: float = 0
 
-jobs, other = Plain("notes"), Plain("other")
-remember(jobs)
-remember(other)
+jobs, other = Jobs("notes"), Jobs("other")
 
 @jobs.task(schema=Note, timeout=60)
-@clean
 async def write(note: Note) -> None:
     print("begins", note.text, flush=True)
     await asyncio.sleep(note.seconds)
     print("wrote", note.text, flush=True)
 
 @jobs.task(schema=Note)
-@clean
 def block(note: Note) -> None:
     print("begins", note.text, flush=True)
     time.sleep(note.seconds)
