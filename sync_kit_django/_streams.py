@@ -81,7 +81,7 @@ class LaterParts:
     async def __anext__(self) -> Any:
         """The next part. Raises `LockLostError`, which cuts the connection, if the lease is lost."""
         try:
-            return await self._during(anext(self._parts))
+            return await self._during(lambda: anext(self._parts))
         except StopAsyncIteration:
             if (loss := await self._end()) is not None:
                 raise loss from None
@@ -94,11 +94,11 @@ class LaterParts:
         else:
             self._guard.end_soon(self._end_stream)
 
-    async def _during(self, part: Awaitable[Any]) -> Any:
+    async def _during(self, part: Callable[[], Awaitable[Any]]) -> Any:
         if not isinstance(self._guard, BlockingGuard):
             return await self._guard.during(part)
         self._guard.require()
-        return await part
+        return await part()
 
     async def _end(self) -> LockLostError | None:
         if not isinstance(self._guard, BlockingGuard):

@@ -175,13 +175,13 @@ class Guard(_Guard):
         """
         return self._lost() if await self._release() else None
 
-    async def during(self, work: Awaitable[R]) -> R:
-        """Await a part of what the lease is kept for; cancelled when the lease is lost, which is raised then."""
+    async def during(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Await `work()`, a part of what the lease is kept for; cancelled when the lease is lost, which it raises."""
         self.require()
         with anyio.CancelScope() as scope:
             self._watch(scope)
             try:
-                return await work
+                return await work()
             finally:
                 self._grant.when_lost = None
         raise self._lost()

@@ -85,7 +85,7 @@ async def test_work_for_which_it_is_kept_is_cancelled_when_it_is_lost(kit, clien
         guard.keep(owner)
     client.delete(the_lock(client))
     with anyio.fail_after(5), pytest.raises(LockLostError) as info:
-        await guard.during(anyio.sleep_forever())
+        await guard.during(anyio.sleep_forever)
     assert info.value is guard.loss
     with pytest.raises(LockLostError):
         guard.require()
