@@ -7,7 +7,7 @@ import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
-CARRIED = {".py", ".typed", ".lua", ".md"}
+CARRIED = {".py", ".typed", ".lua", ".md", ".html", ".css", ".mo"}
 
 
 def wanted(project: Path) -> set[str]:

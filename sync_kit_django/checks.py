@@ -11,6 +11,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
 from django.core.management import get_commands
+from django.urls import URLResolver, get_resolver
 
 import sync_kit
 from sync_kit import ConfigurationError, SyncKitError
@@ -18,9 +19,12 @@ from sync_kit.cli.server_checks import check_server
 from sync_kit.kit import default_kit
 from sync_kit_django import conf
 from sync_kit_django._registry import all_queues
+from sync_kit_django._views import name_of, templates_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    Route = tuple[str, frozenset[str], Callable[..., Any]]
 
 TAG = "sync_kit"
 APP = "sync_kit_django"
@@ -110,6 +114,40 @@ def check_proxies(**_: Any) -> list[CheckMessage]:
             id="sync_kit.W005",
         )
     ]
+
+
+@register(TAG)
+def check_placeholders(**_: Any) -> list[CheckMessage]:
+    """Placeholders of `@exclusive` and `key=` are values of the URLs that their views stand on."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    return [
+        Error(
+            f"<{name}> in {template.keys.text!r} is no value of the URL {route!r}: {_listed(known)}",
+            hint="write one of them, or <user>, <query.x> or <header.x>",
+            obj=name_of(view),
+            id="sync_kit.E006",
+        )
+        for route, known, view in _routes(get_resolver())
+        for template in templates_of(view)
+        for name in template.path_names
+        if name not in known
+    ]
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"it has {', '.join(sorted(names))}" if names else "it has none"
+
+
+def _routes(resolver: URLResolver, above: str = "", known: frozenset[str] = frozenset()) -> Iterator[Route]:
+    """Each view below: its URL, the names of the values that this gives it, and the view."""
+    for each in resolver.url_patterns:
+        route = f"{above}{each.pattern}"
+        names = known | each.pattern.regex.groupindex.keys()
+        if isinstance(each, URLResolver):
+            yield from _routes(each, route, names | each.default_kwargs.keys())
+        else:
+            yield route, names | each.default_args.keys(), each.callback
 
 
 @register(TAG, deploy=True)

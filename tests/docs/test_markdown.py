@@ -82,7 +82,24 @@ def known(words: list[str]) -> bool:
         return sessions_of(words) <= sessions()
     if program == "sync-kit":
         return understood(words[1:])
+    if words[:2] == ["python", "manage.py"]:
+        return managed(words[2:])
     return not words or words[:3] == ["python3", "-m", "venv"] or words == ["bash", ".ci/run"]
+
+
+def managed(words: list[str]) -> bool:
+    """Whether it is a command of Django, or one of ours with such options."""
+    from django.core.management.base import CommandError
+
+    from sync_kit_django.management.commands.runworker import Command
+
+    if not words or words[0] not in ("runworker", "synckit_worker"):
+        return words[:1] in (["migrate"], ["check"], ["runserver"], ["test"])
+    try:
+        Command().create_parser("manage.py", words[0]).parse_args(words[1:])
+    except CommandError:
+        return False
+    return True
 
 
 def understood(words: list[str]) -> bool:
@@ -149,6 +166,9 @@ def readme_command(number: int) -> str:
         ("sync-kit worker app.tasks:jobs --reload", True),
         ("sync-kit jobs list app.tasks:jobs --status failed", True),
         ("sync-kit jobs", False),
+        ("python manage.py runworker --queue mail --concurrency 4", True),
+        ("python manage.py runworker --queues mail --fast", False),
+        ("python manage.py collect", False),
         ("sync-kit status app.tasks:jobs --loudly", False),
     ],
 )

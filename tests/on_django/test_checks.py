@@ -7,10 +7,13 @@ import types
 
 import pytest
 from django.core.checks import run_checks
+from django.http import HttpResponse
 from django.test.utils import override_settings
+from django.urls import include, path, re_path
+from django.views import View
 
 import sync_kit
-from sync_kit_django import _registry, checks
+from sync_kit_django import _registry, checks, exclusive, rate_limited
 
 
 def found(*, deploy: bool = False) -> dict[str, str]:
@@ -63,6 +66,40 @@ def test_jobs_whose_send_would_be_lost_are_found():
         del sys.modules[module.__name__]
     assert "tests.on_django.shop.mails.jobs" in said
     assert "from sync_kit_django import Jobs" in said
+
+
+class Reports(View):
+    @exclusive("report:<yaer>")
+    def get(self, request, **values):
+        return HttpResponse()
+
+
+@exclusive("<a>:<user>:<query.q>")
+async def right(request, **values):
+    return HttpResponse()
+
+
+@rate_limited("5/minute", key="<kind>:<slug>")
+def wrong(request, **values):
+    return HttpResponse()
+
+
+urlpatterns = [
+    path("right/<int:a>/", right),
+    path("by-regex/<str:kind>/", include([re_path(r"^(?P<slug>[a-z]+)/$", wrong), path("", wrong, name="without")])),
+    path("given/", include([path("<slug:slug>/", wrong, {"kind": "a"})])),
+    path("reports/<int:year>/", Reports.as_view()),
+]
+
+
+def test_placeholders_that_no_url_provides_are_found():
+    with override_settings(ROOT_URLCONF=__name__):
+        messages = run_checks(tags=["sync_kit"])
+    assert [(message.id, message.msg) for message in messages] == [
+        ("sync_kit.E006", "<slug> in '<kind>:<slug>' is no value of the URL 'by-regex/<str:kind>/': it has kind"),
+        ("sync_kit.E006", "<yaer> in 'report:<yaer>' is no value of the URL 'reports/<int:year>/': it has year"),
+    ]
+    assert str(messages[1].obj).endswith("test_checks.Reports")
 
 
 @pytest.mark.parametrize("owner", ["channels", "tests.on_django.shop"])

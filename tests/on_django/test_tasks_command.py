@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management.color import no_style
 
+from sync_kit import Worker
 from sync_kit_django.backend.library import TaskResultStatus
 from sync_kit_django.management.banner import banner
 from tests.on_django import chores as chores_here
@@ -34,7 +35,8 @@ def test_a_queue_that_was_not_chosen_is_left_alone(server, namespace):
 
 
 def test_its_banner_names_the_tasks_that_this_process_has_seen():
-    said = banner(default_backend().task_queues, 3, 20.0, no_style())
+    queues = default_backend().task_queues
+    said = banner(queues, Worker(*queues), no_style(), reloads=False)
     assert "tasks.default" in said
     assert "tests.on_django.chores.add, " in said
     assert "tests.on_django.chores.send_mail" in said

@@ -11,6 +11,7 @@ import sys
 import types
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 FENCE = "```"
 ADAPTER = "sync_kit_django"
-"""In its folder there is a project around the examples."""
+"""There is a project around its examples."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,23 @@ def run(path: Path) -> None:
     """
     module = types.ModuleType("example")
     sys.modules[module.__name__] = module
-    if ADAPTER in path.parts:
-        from tests.support.django_project import start
-
-        vars(module).update(start())
     with closing(asyncio.new_event_loop()) as loop:
         asyncio.set_event_loop(loop)
         for block in blocks(path):
             if block.language == "python":
+                if ADAPTER in block.text or ADAPTER in path.parts:
+                    vars(module).update(project())
                 run_block(block, path, module, loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
+
+
+@cache
+def project() -> dict[str, object]:
+    """Set up the project that examples of the Django adapter are in, once."""
+    from tests.support.django_project import start
+
+    return start()
 
 
 def run_block(block: Block, path: Path, module: types.ModuleType, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,10 +1,9 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from sync_kit_django import rate_limited
+from sync_kit_django import protect_login
 
 urlpatterns = [
-    path("admin/login/", rate_limited("5/minute", key="ip", methods=["POST"])(admin.site.login)),
-    path("admin/", admin.site.urls),
+    path("admin/", protect_login(admin.site, "5/minute").urls),
     path("", include("store.urls")),
 ]

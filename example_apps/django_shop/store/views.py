@@ -14,7 +14,7 @@ from store.tasks import send_email, send_invoice
 from sync_kit_django import exclusive, rate_limited
 
 
-class SignUp(UserCreationForm):
+class SignUp(UserCreationForm):  # type: ignore[type-arg] # Django's takes none when it runs
     email = forms.EmailField()
 
     class Meta:
