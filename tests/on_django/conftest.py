@@ -11,8 +11,9 @@ import django
 import pytest
 from asgiref.sync import SyncToAsync
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.on_django.project.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.on_django.project.settings"
 django.setup()
+del os.environ["DJANGO_SETTINGS_MODULE"]  # other tests start processes, with pytest-django in them
 
 from django.core.management import call_command
 from django.db import connections
