@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sync_kit import Unavailable
+from sync_kit import SyncKitError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,10 @@ class NotSentError(Unavailable):
 
         await asend_letters(self.letters)
         return self.receipts
+
+
+class ReturnValueError(SyncKitError, TypeError, ValueError):
+    """What a task of django.tasks returned cannot be stored. It has failed, and is not run again: it did its work."""
 
 
 def _bare(kind: type[NotSentError], args: tuple[Any, ...]) -> NotSentError:

@@ -21,6 +21,7 @@ from sync_kit_django.backend.options import SPARE, BackendOptions, TaskOptions
 from sync_kit_django.backend.results import Call
 from sync_kit_django.backend.running import Runner
 from sync_kit_django.backend.task import said_by
+from sync_kit_django.errors import ReturnValueError
 
 if TYPE_CHECKING:
     from sync_kit.jobs import Sender
@@ -143,7 +144,7 @@ class TaskQueue(sync_kit.Jobs):
                 name=path,
                 backoff=options.backoff,
                 retry_for=options.retry_for,
-                give_up_on=options.give_up_on,
+                give_up_on=(*options.give_up_on, ReturnValueError),
                 on_success=clean(runner.succeeded),
                 on_failure=clean(runner.failed),
             )(clean(handler))

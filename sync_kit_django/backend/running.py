@@ -18,6 +18,7 @@ from sync_kit_django.backend.library import (
     only_logged,
     signals,
 )
+from sync_kit_django.errors import ReturnValueError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -96,11 +97,14 @@ class Runner:
         return [TaskContext(task_result=result), *result.args] if self._task.takes_context else result.args
 
     def _made(self, value: Any, job: Job) -> dict[str, Any]:
-        """What is stored. Raises what a value raises that cannot be: the task has failed then."""
-        made = {"return_value": normalize_json(value), "worker": job.worker}
-        size, most = len(to_json(made)), self._queue.max_payload
+        """What is stored. Raises `ReturnValueError` for a value that cannot be."""
+        try:
+            made = {"return_value": normalize_json(value), "worker": job.worker}
+            size, most = len(to_json(made)), self._queue.max_payload
+        except (TypeError, ValueError) as error:
+            raise ReturnValueError(f"a return value that is no JSON cannot be stored: {error}") from error
         if size > most:
-            raise ValueError(
+            raise ReturnValueError(
                 f"a return value of {size} bytes is more than the {most} of max_payload: "
                 "store it elsewhere, and return its key"
             )

@@ -27,6 +27,7 @@ from sync_kit_django.backend.library import (
     signals,
     task_backends,
 )
+from sync_kit_django.errors import ReturnValueError
 from tests.jobs.conftest import until
 from tests.on_django import chores as chores_here
 from tests.on_django.working import default_backend, done, ended, in_status, smuggle, true, working
@@ -187,13 +188,20 @@ async def test_arguments_that_do_not_fit_the_function_fail_the_task():
 
 async def test_a_return_value_that_is_no_json_fails_the_task():
     result = await done(await chores.make_odd.aenqueue())
-    assert (result.status, result.errors[0].exception_class) == (FAILED, TypeError)
+    assert (result.status, result.errors[0].exception_class) == (FAILED, ReturnValueError)
+    assert issubclass(ReturnValueError, TypeError)
     assert "Unsupported type" in result.errors[0].traceback
+
+
+@pytest.mark.parametrize("function", [chores.make_odd, chores.make_much])
+async def test_a_task_that_did_its_work_is_not_run_again_for_what_it_returned(function):
+    args = [200_000] if function is chores.make_much else []
+    assert (await done(await function.using(retries=3).aenqueue(*args))).attempts == 1
 
 
 async def test_a_return_value_that_is_too_large_fails_the_task_and_says_what_to_do():
     result = await done(await chores.make_much.aenqueue(200_000))
-    assert (result.status, result.errors[0].exception_class) == (FAILED, ValueError)
+    assert (result.status, result.errors[0].exception_class) == (FAILED, ReturnValueError)
     assert "return its key" in result.errors[0].traceback
 
 
