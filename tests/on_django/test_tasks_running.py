@@ -11,6 +11,8 @@ from typing import Any
 
 import django
 import pytest
+from asgiref.sync import sync_to_async
+from django.test.utils import override_settings
 
 from sync_kit import Backoff, JobError
 from sync_kit.queue import engine
@@ -253,6 +255,14 @@ async def test_recorded_and_inline_take_tasks_too():
     with inline():
         await chores.remember.aenqueue(2)
     assert chores.ran == [2]
+
+
+async def test_recorded_asks_no_redis_for_a_task_that_has_the_same_key():
+    keyed = chores.remember.using(key="k")
+    with override_settings(SYNC_KIT={"URL": "redis://127.0.0.1:1"}), recorded() as sent:
+        first, second = await keyed.aenqueue(1), await sync_to_async(keyed.enqueue)(2)
+        third = await keyed.aenqueue(3)
+    assert {first.id, second.id, third.id} == {job.id for job in sent}
 
 
 async def test_drain_works_the_queues_of_tasks_off():
