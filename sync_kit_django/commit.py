@@ -61,8 +61,6 @@ class Letter:
         is_due: their transaction has committed: they are sent now, or kept by an error.
     """
 
-    __qualname__ = "Letter"
-
     def __init__(self, parcel: Parcel, connection: BaseDatabaseWrapper, arrived: Arrived | None = None) -> None:
         self.parcel = parcel
         self.receipts = receipts_of(parcel, parcel.receipts(), is_sent=False)
