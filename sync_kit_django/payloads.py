@@ -8,6 +8,7 @@ from inspect import isclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from django.db.models import Manager, Model, QuerySet
+from django.utils.functional import Promise
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
@@ -30,19 +31,22 @@ def refuse_models(where: str, schema: Any) -> None:
 
 
 def advised(error: InvalidPayloadError, given: Any) -> InvalidPayloadError:
-    """The error of a payload, with advice if a model instance was in it."""
+    """The error of a payload, with advice if a model instance or a lazy text was in it."""
     found = next(_held(given, DEPTH), None)
-    if found is None:
-        return error
+    return error if found is None else InvalidPayloadError(error.where, error.errors, _advice(found))
+
+
+def _advice(found: Any) -> str:
+    if isinstance(found, Promise):
+        return "it holds a lazy text, as of gettext_lazy or reverse_lazy, which does not travel: send str(text)"
     kind = type(found)
     what = f"an instance of {kind.__module__}.{kind.__qualname__}" if isinstance(found, Model) else "a QuerySet"
-    advice = f"it holds {what}, which does not travel: send its key, as in order.pk, and let the handler read it anew"
-    return InvalidPayloadError(error.where, error.errors, advice)
+    return f"it holds {what}, which does not travel: send its key, as in order.pk, and let the handler read it anew"
 
 
 def _held(value: Any, depth: int) -> Iterator[Any]:
-    """Model instances in a payload that was refused."""
-    if isinstance(value, KINDS):
+    """Model instances and lazy texts in a payload that was refused."""
+    if isinstance(value, (*KINDS, Promise)):
         yield value
     elif depth:
         for inner in _inside(value):

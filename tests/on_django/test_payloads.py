@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.db.models import QuerySet
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
@@ -77,6 +79,13 @@ def test_a_model_instance_as_a_field_is_refused_with_the_same_advice():
         task(Strict).send(order_id=ORDER)
     with pytest.raises(InvalidPayloadError, match=r"tests\.on_django\.shop\.models\.Order"):
         task(Loose).send(order=ORDER)
+
+
+@pytest.mark.parametrize("lazy", [gettext_lazy("Welcome"), reverse_lazy("admin:index")])
+@pytest.mark.parametrize("schema", [str, Any, list, list[str]])
+def test_of_a_lazy_text_it_is_said_that_its_text_travels(schema, lazy):
+    with pytest.raises(InvalidPayloadError, match=r"send str\(text\)"):
+        task(schema).send([lazy] if schema in (list, list[str]) else lazy)
 
 
 def test_what_else_is_wrong_is_said_without_that_advice():
