@@ -22,7 +22,7 @@ from sync_kit_django.backend.library import (
     signals,
 )
 from sync_kit_django.backend.options import read_options
-from sync_kit_django.backend.queue import declare, queue_of, remember_queues, task_at
+from sync_kit_django.backend.queue import declare, due_at, queue_of, remember_queues, task_at
 from sync_kit_django.backend.results import Call
 from sync_kit_django.backend.running import announce, tell
 from sync_kit_django.backend.task import SyncKitTask, said_by
@@ -75,6 +75,7 @@ class TasksBackend(BaseTaskBackend):
         super().validate_task(task)
         try:
             self._read.of(task.module_path, said_by(task))
+            due_at(task)
         except ConfigurationError as error:
             raise InvalidTask(str(error)) from None
         declare(self.alias, task)
@@ -147,8 +148,7 @@ class TasksBackend(BaseTaskBackend):
         self.validate_task(task)
         queue = self._queue(task.queue_name)
         queue.meet(task)
-        after = None if task.run_after is None else task.run_after.timestamp()
-        call = Call(_as_json([*args]), _as_json(dict(kwargs)), after)
+        call = Call(_as_json([*args]), _as_json(dict(kwargs)), due_at(task))
         parcel = queue.sender_of(task).pack([call])
         return queue, parcel, results.enqueued(task, self.alias, parcel.items[0].id, call)
 

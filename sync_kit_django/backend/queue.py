@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.module_loading import import_string
 
 import sync_kit
+from sync_kit import ConfigurationError
 from sync_kit.jobs.results import FOR_EVER
 from sync_kit_django import _registry
 from sync_kit_django._handlers import clean
@@ -31,6 +32,8 @@ log = logging.getLogger("sync_kit")
 
 PREFIX = "tasks"
 MOST_SENDERS = 500
+FIRST_YEAR, LAST_YEAR = 1971, 2199
+"""Of times that tasks can wait for."""
 
 
 def name_of(alias: str, queue_name: str) -> str:
@@ -123,8 +126,7 @@ class TaskQueue(sync_kit.Jobs):
     def sender_of(self, task: Task[Any, Any]) -> Sender[Any, Any]:
         """What sends jobs of a task that is as `using` has made it. Raises `ConfigurationError`."""
         options = self.options.of(task.module_path, said_by(task))
-        at = None if task.run_after is None else task.run_after.timestamp()
-        return self._senders(task.module_path, options, task.priority, at)
+        return self._senders(task.module_path, options, int(task.priority), due_at(task))
 
     def _make_sender(self, path: str, options: TaskOptions, priority: int, at: float | None) -> Sender[Any, Any]:
         kept = min(self.keep.completed + SPARE, FOR_EVER) if options.result_ttl is None else options.result_ttl
@@ -169,6 +171,16 @@ class Kinds(Collection[str]):
     def __len__(self) -> int:
         self._queue.learn_declared()
         return len(self._queue.tasks)
+
+
+def due_at(task: Task[Any, Any]) -> float | None:
+    """When a task is to run, in epoch seconds; None for now. Raises `ConfigurationError` for the far future."""
+    after = task.run_after
+    if after is None or after.year < FIRST_YEAR:
+        return None
+    if after.year > LAST_YEAR:
+        raise ConfigurationError(f"run_after={after!r} is later than the year {LAST_YEAR}: leave such a task out")
+    return after.timestamp()
 
 
 def _key(key: Any) -> Any:

@@ -319,8 +319,18 @@ async def test_a_task_that_is_to_run_after_a_time_runs_not_before():
 
 
 async def test_a_time_that_has_passed_is_now():
-    past = datetime.now(timezone.utc) - timedelta(days=1)
-    assert (await done(await chores.add.using(run_after=past).aenqueue(1))).return_value == 1
+    for past in (datetime.now(timezone.utc) - timedelta(days=1), datetime.min.replace(tzinfo=timezone.utc)):
+        assert (await done(await chores.add.using(run_after=past).aenqueue(1))).return_value == 1
+
+
+def test_a_time_that_nobody_waits_for_is_refused_by_using():
+    with pytest.raises(InvalidTask, match="later than the year 2199"):
+        chores.add.using(run_after=datetime.max.replace(tzinfo=timezone.utc))
+
+
+async def test_a_priority_is_a_whole_number_as_django_has_it():
+    result = await chores.add.using(priority=5.0).aenqueue(1)
+    assert (await chores.add.aget_result(result.id)).task.priority == 5
 
 
 def test_a_naive_time_is_refused_where_times_are_aware():
