@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.core.checks import CheckMessage, Error
 
@@ -31,7 +32,7 @@ from sync_kit_django.commit import Rule, send
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sync_kit import Job
+    from sync_kit import Job, SyncKit
     from sync_kit._io.flow import Flow
     from sync_kit.jobs import Receipt
     from sync_kit.jobs.parcel import Parcel
@@ -119,12 +120,12 @@ class TasksBackend(BaseTaskBackend):
             InvalidTask: its task is not in this process's code.
             Unavailable: Redis cannot be reached.
         """
-        found = self._kit_of(result_id).run_blocking(self._find_flow(result_id), "aget_result(...)")
+        found = self._kit.run_blocking(self._find_flow(_name_of(result_id)), "aget_result(...)")
         return self._result(result_id, found)
 
     async def aget_result(self, result_id: str) -> TaskResult[Any]:
         """See `get_result`."""
-        found = await self._kit_of(result_id).driver.run(self._find_flow(result_id))
+        found = await self._kit.driver.run(self._find_flow(_name_of(result_id)))
         return self._result(result_id, found)
 
     def check(self, **_: Any) -> Iterable[CheckMessage]:
@@ -175,9 +176,8 @@ class TasksBackend(BaseTaskBackend):
                 return queue, job
         return None
 
-    def _kit_of(self, result_id: object) -> Any:
-        if not isinstance(result_id, str) or not result_id.strip() or not result_id.isascii():
-            raise TaskResultDoesNotExist(result_id)
+    @property
+    def _kit(self) -> SyncKit:
         return self.task_queues[0].kit
 
     def _result(self, result_id: str, found: tuple[TaskQueue, Job] | None) -> TaskResult[Any]:
@@ -192,6 +192,14 @@ class TasksBackend(BaseTaskBackend):
         if task.queue_name != queue.queue_name or task.backend != self.alias:
             task = task.using(queue_name=queue.queue_name, backend=self.alias)
         return results.seen(task, self.alias, job)
+
+
+def _name_of(result_id: object) -> str:
+    """An id as a text; a `UUIDField` gives it back as a UUID. Raises `TaskResultDoesNotExist` for what is none."""
+    name = str(result_id) if isinstance(result_id, UUID) else result_id
+    if not isinstance(name, str) or not name.strip() or not name.isascii():
+        raise TaskResultDoesNotExist(result_id)
+    return name
 
 
 def _as_json(value: Any) -> Any:

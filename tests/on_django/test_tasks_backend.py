@@ -9,6 +9,7 @@ import pickle
 import sys
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import django
 import pytest
@@ -266,6 +267,12 @@ async def test_a_result_is_refreshed_by_hand_alone():
     assert result.status == READY
     await sync_to_async(result.refresh)()
     assert (result.status, result.return_value) == (SUCCESSFUL, 3)
+
+
+async def test_an_id_may_have_been_in_a_uuid_field(backend):
+    result = await chores.add.aenqueue(1)
+    assert (await chores.add.aget_result(UUID(result.id))).id == result.id
+    assert (await sync_to_async(backend.get_result)(UUID(result.id))).id == result.id
 
 
 @pytest.mark.parametrize("odd", ["", " ", "123", "ü", "\ud800", "01234567-89ab-7def-8123-456789abcdef", 123, None])
