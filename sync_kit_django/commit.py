@@ -88,13 +88,12 @@ class Letter:
         """Those that have been committed, and that Django will not call any more if this one raises.
 
         Django keeps what it still has to call to itself, and lets go of what belongs to a savepoint that is rolled
-        back. So what is still there, and is registered for no later commit, is to be called.
+        back: so what is still there is to be called. A TestCase never commits: there they are those behind this one.
         """
         connection = self._connection()
         if connection is None:
             return []
-        later = {id(entry[1]) for entry in connection.run_on_commit}  # not empty in a TestCase, which never commits
-        found = [letter for letter in _alive(connection) if id(letter) not in later]
+        found = _behind(self, connection) if connection.in_atomic_block else _alive(connection)
         for letter in found:
             letter.is_due = True
         return found
@@ -127,6 +126,13 @@ def _alive(connection: BaseDatabaseWrapper) -> list[Letter]:
     """The letters that Django still has to call. Those that are due already may be kept by an error."""
     letters = [letter for each in _posted.get(connection, ()) if (letter := each()) is not None]
     return [letter for letter in letters if not letter.is_due]
+
+
+def _behind(letter: Letter, connection: BaseDatabaseWrapper) -> list[Letter]:
+    """The letters that `captureOnCommitCallbacks` has still to call after this one."""
+    callbacks = [entry[1] for entry in connection.run_on_commit]
+    behind = callbacks[callbacks.index(letter) + 1 :] if letter in callbacks else []
+    return [each for each in behind if isinstance(each, Letter) and not each.is_due]
 
 
 def receipts_of(parcel: Parcel, cores: Sequence[sync_kit.Receipt], *, is_sent: bool = True) -> list[Receipt]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import pytest
 from django.db import transaction
 from django.test import TestCase
+from django.test.utils import override_settings
 
-from sync_kit_django import Jobs
+from sync_kit import DuplicateJobError
+from sync_kit_django import Jobs, NotSentError
 
 
 def waiting(jobs):
@@ -40,6 +45,26 @@ class InATestCase(TestCase):
         for callback in callbacks:
             callback()
         assert waiting(self.jobs) == [1]
+
+    def test_all_that_cannot_be_sent_is_kept_on_the_error(self):
+        away = override_settings(SYNC_KIT={"URL": "redis://127.0.0.1:1"})
+        with away, pytest.raises(NotSentError) as caught, self.captureOnCommitCallbacks(execute=True):
+            first = self.invoice.send(1)
+            with suppress(ZeroDivisionError), transaction.atomic():
+                self.invoice.send(7)
+                _ = 1 // 0
+            with transaction.atomic():
+                second = self.invoice.send(2)
+        assert caught.value.receipts == [first, second]
+        caught.value.send()
+        assert waiting(self.jobs) == [1, 2]
+
+    def test_a_duplicate_keeps_no_other_job_from_being_sent(self):
+        unique = self.invoice.using(key="one", on_duplicate="raise")
+        with pytest.raises(DuplicateJobError), self.captureOnCommitCallbacks(execute=True):
+            unique.send_many([1, 2])
+            self.invoice.send(3)
+        assert waiting(self.jobs) == [1, 3]
 
     def test_of_another_database(self):
         with self.captureOnCommitCallbacks(using="other", execute=True), transaction.atomic(using="other"):
