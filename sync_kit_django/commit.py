@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 from django.db import connections, transaction
-from django.utils.connection import ConnectionDoesNotExist
 
 from sync_kit import ConfigurationError, DuplicateJobError, SyncKitError
 from sync_kit.jobs import outlet
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sync_kit")
 
+NO_ENGINE = "django.db.backends.dummy"
+"""That of an alias without settings: there are no transactions, and nobody to ask."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -45,13 +47,14 @@ class Rule:
     def connection(self) -> BaseDatabaseWrapper:
         """Whose transactions are meant, in this thread. Raises `ConfigurationError`."""
         alias = self.database or conf.current().jobs.database
-        try:
-            return connections[alias]
-        except ConnectionDoesNotExist:
+        real = [name for name, said in connections.settings.items() if said["ENGINE"] != NO_ENGINE]
+        if alias not in real and (real or alias not in connections.settings):
+            what = "is empty in DATABASES" if alias in connections.settings else "DATABASES does not have"
             raise ConfigurationError(
-                f"jobs are to wait for the transactions of database {alias!r}, which DATABASES does not have: "
-                f'database= and SYNC_KIT["JOBS"]["DATABASE"] name one of {", ".join(map(repr, connections))}'
-            ) from None
+                f"jobs are to wait for the transactions of database {alias!r}, which {what}: "
+                f'database= and SYNC_KIT["JOBS"]["DATABASE"] name one of {", ".join(map(repr, real or connections))}'
+            )
+        return connections[alias]
 
 
 class Letter:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DEFAULT_DB_ALIAS, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import override_settings
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from sync_kit import ConfigurationError, DuplicateJobError, InvalidPayloadError, Unavailable
 from sync_kit.queue.events import Sent
 from sync_kit_django import Jobs, NotSentError
+from sync_kit_django.commit import NO_ENGINE
 from tests.on_django.shop.models import Order
 
 pytestmark = pytest.mark.usefixtures("tables")
@@ -157,6 +158,16 @@ def test_the_transactions_of_one_database_are_meant(jobs, invoice, server, names
 def test_a_database_that_is_not_there_is_named(invoice):
     with pytest.raises(ConfigurationError, match="database 'shop', which DATABASES does not have"):
         invoice.using(database="shop").send(1)
+
+
+def test_a_default_that_is_empty_beside_other_databases_is_none_to_wait_for(monkeypatch, jobs, invoice):
+    monkeypatch.setitem(connections.settings, "default", {**connections.settings["default"], "ENGINE": NO_ENGINE})
+    with pytest.raises(ConfigurationError, match="'default', which is empty in DATABASES: .* name one of 'other'"):
+        invoice.send(1)
+    assert invoice.using(database="other").send(2).sent
+    monkeypatch.delitem(connections.settings, "other")
+    assert invoice.send(3).sent
+    assert waiting(jobs) == [2, 3]
 
 
 def test_a_delay_counts_from_the_commit(jobs, invoice):
