@@ -180,11 +180,13 @@ class DuplicateJobError(SyncKitError):
     Attributes:
         key: the unique key.
         job_id: the job that has it.
+        receipts: of all that the same call sent, in order; those of duplicates say so. All others are stored.
     """
 
-    def __init__(self, task: str, key: str, job_id: str) -> None:
+    def __init__(self, task: str, key: str, job_id: str, receipts: Sequence[Any] = ()) -> None:
         self.key = key
         self.job_id = job_id
+        self.receipts = receipts
         super().__init__(
             f"task {task!r} has a job with the key {_short(key)} already, {job_id}: wait until it has ended, "
             'or take on_duplicate="return" or "replace"'

@@ -200,6 +200,8 @@ class Walk:
         try:
             yield
         except DuplicateJobError as error:
+            if outlet.current is None:  # else it may be one that a handler raised
+                self._left[0].arrived(error.receipts)
             if self._refused is None:
                 self._left += self._following()
             self._refused = self._refused or error

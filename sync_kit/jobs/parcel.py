@@ -66,11 +66,12 @@ class Parcel:
         stored = [stored_key(sender.name, key) for key in keys]
         terms: Any = {"delay": when.delay, "at": when.at, "priority": when.priority, "replace": how == "replace"}
         owners = yield from sender.jobs.accept_unique_flow(self.items, stored, **terms)
-        pairs = list(zip(self.items, owners, strict=True))
-        for (item, owner), key in zip(pairs, keys, strict=True):
-            if owner != item.id and how == "raise":
-                raise DuplicateJobError(sender.name, key, owner)
-        return [make_receipt(sender.jobs, owner, sender.name, duplicate=owner != item.id) for item, owner in pairs]
+        pairs = zip(self.items, owners, strict=True)
+        receipts = [make_receipt(sender.jobs, owner, sender.name, duplicate=owner != item.id) for item, owner in pairs]
+        for receipt, key in zip(receipts, keys, strict=True):
+            if receipt.duplicate and how == "raise":
+                raise DuplicateJobError(sender.name, key, receipt.id, receipts)
+        return receipts
 
 
 async def deliver(parcel: Parcel) -> list[Receipt]:

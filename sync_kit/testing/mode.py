@@ -88,14 +88,14 @@ class Accepted:
         self.items: list[Item] = []
         self._sender = sender
         self._owners: list[tuple[str, bool]] = []
-        self._refused: DuplicateJobError | None = None
+        self._refused: tuple[str, str] | None = None
 
     def add(self, item: Item, owner: str, key: str) -> None:
         """One payload is for the job `owner`, which may be an older one."""
         if owner == item.id:
             self.items.append(item)
         elif self._sender.options.on_duplicate == "raise":
-            self._refused = self._refused or DuplicateJobError(self._sender.name, key, owner)
+            self._refused = self._refused or (key, owner)
         self._owners.append((owner, owner != item.id))
 
     def add_schedule(self, name: str) -> None:
@@ -104,10 +104,13 @@ class Accepted:
 
     def receipts(self, endings: Mapping[str, Outcome] | None = None) -> list[Receipt]:
         """What the sender is given; `endings` are the outcomes of jobs that ran. Raises `DuplicateJobError`."""
-        if self._refused is not None:
-            raise self._refused
         name, is_schedule, ends = self._sender.name, self._sender.options.timing is not None, endings or {}
-        return [KeptReceipt(job, name, duplicate, is_schedule, ends.get(job)) for job, duplicate in self._owners]
+        made: list[Receipt] = [
+            KeptReceipt(job, name, duplicate, is_schedule, ends.get(job)) for job, duplicate in self._owners
+        ]
+        if self._refused is not None:
+            raise DuplicateJobError(name, *self._refused, made)
+        return made
 
 
 class Recording(Mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import anyio
@@ -105,6 +106,17 @@ async def test_raise_names_the_key_and_the_job_that_has_it(face, write):
     with pytest.raises(DuplicateJobError, match="'a' already") as caught:
         await face(write.using(on_duplicate="raise")).send(text="a")
     assert (caught.value.key, caught.value.job_id) == ("a", first.id)
+
+
+async def test_raise_says_of_all_that_was_sent_with_a_duplicate_what_became_of_it(jobs, write):
+    first = await write.send(text="a")
+    with pytest.raises(DuplicateJobError) as caught:
+        await write.using(on_duplicate="raise").send_many([{"text": text} for text in "bac"])
+    said = [(receipt.duplicate, receipt.id == first.id) for receipt in caught.value.receipts]
+    assert said == [(False, False), (True, True), (False, False)]
+    for receipt in caught.value.receipts:
+        assert await jobs.get(receipt.id) is not None
+    assert pickle.loads(pickle.dumps(caught.value)).receipts == caught.value.receipts
 
 
 async def test_replace_cancels_a_job_that_has_not_begun(jobs, write):

@@ -214,14 +214,27 @@ def test_of_a_unique_key_the_receipt_learns_after_the_commit(jobs, invoice):
 
 def test_a_duplicate_that_is_to_be_raised_is_raised_by_the_commit_after_all_others_are_sent(jobs, invoice):
     strict = invoice.using(key="one", on_duplicate="raise")
-    strict.send(1)
+    first = strict.send(1)
     with pytest.raises(DuplicateJobError), transaction.atomic():
         invoice.send(2)
-        strict.send(3)
+        second = strict.send(3)
         invoice.send(4)
         strict.send(5)
         invoice.send(6)
     assert waiting(jobs) == [1, 2, 4, 6]
+    assert (second.id, second.sent, second.duplicate) == (first.id, True, True)
+
+
+def test_those_that_were_sent_beside_a_duplicate_know_that_they_are(jobs, invoice):
+    strict = invoice.using(key=str, on_duplicate="raise")
+    first = strict.send(1)
+    with pytest.raises(DuplicateJobError) as caught, transaction.atomic():
+        receipts = strict.send_many([2, 1, 3])
+    assert [receipt.duplicate for receipt in receipts] == [False, True, False]
+    assert [receipt.sent for receipt in receipts] == [True] * 3
+    assert [receipt.id for receipt in caught.value.receipts] == [receipt.id for receipt in receipts]
+    assert receipts[1].id == first.id
+    assert waiting(jobs) == [1, 2, 3]
 
 
 def test_a_schedule_is_made_when_the_transaction_commits(jobs, invoice):
