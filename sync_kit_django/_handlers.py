@@ -12,7 +12,7 @@ import logging
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from sync_kit.jobs import Job
     from sync_kit.jobs.run import JobRun
+
+T = TypeVar("T")
 
 log = logging.getLogger("sync_kit")
 
@@ -186,6 +188,14 @@ def _remember(connections: Iterable[BaseDatabaseWrapper]) -> None:
     if not hasattr(_here, "kept"):
         _here.kept = _Kept()
     _here.kept.connections[:] = connections
+
+
+def with_own_connections(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a thread that ends with it, and leave no connection of that thread open."""
+    try:
+        return function(*arguments)
+    finally:
+        _close_all()
 
 
 def _close_all() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from inspect import iscoroutinefunction
@@ -16,7 +18,8 @@ import sync_kit
 from sync_kit import ConfigurationError
 from sync_kit.jobs.results import FOR_EVER
 from sync_kit_django import _registry
-from sync_kit_django._handlers import clean
+from sync_kit_django._handlers import clean, with_own_connections
+from sync_kit_django._steps import in_loop
 from sync_kit_django.backend.library import InvalidTask, Task
 from sync_kit_django.backend.options import SPARE, BackendOptions, TaskOptions
 from sync_kit_django.backend.results import Call
@@ -58,6 +61,14 @@ def task_at(path: str) -> Task[Any, Any]:
     return found
 
 
+def _found_at(path: str) -> Task[Any, Any]:
+    """See `task_at`. On a worker the module may ask the database while it is imported, which an event loop refuses."""
+    if not in_loop() or path.rpartition(".")[0] in sys.modules:
+        return task_at(path)
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(with_own_connections, task_at, path).result()
+
+
 class TaskQueue(sync_kit.Jobs):
     """The jobs of one queue of a backend. A task is a core task of the same name as its path.
 
@@ -92,7 +103,7 @@ class TaskQueue(sync_kit.Jobs):
         if path in self.tasks or path in self._unknown:
             return path in self.tasks
         try:
-            self._learn(task_at(path))
+            self._learn(_found_at(path))
         except InvalidTask:
             raise
         except Exception as error:  # a module may raise anything while it is imported

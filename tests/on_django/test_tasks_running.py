@@ -221,6 +221,18 @@ async def test_a_task_of_tomorrows_code_waits_and_is_run_by_a_worker_that_has_it
     assert (await done(result)).return_value == "tomorrow"
 
 
+async def test_a_module_may_ask_the_database_while_a_worker_imports_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    asks = "from tests.on_django.shop.models import Order\n\nCOUNT = Order.objects.count()\n"
+    library = "django.tasks" if django.VERSION >= (6,) else "django_tasks"
+    tell = f"from {library} import task\n\n\n@task\ndef tell():\n    return COUNT\n"
+    write(tmp_path / "chores_that_ask.py", asks + tell)
+    queue = default_backend().task_queues[0]
+    job_id = await smuggle(queue, "chores_that_ask.tell")
+    async with working():
+        await until(in_status(queue, job_id, "completed"))
+
+
 async def test_a_module_that_cannot_be_imported_costs_no_job(tmp_path, monkeypatch, caplog):
     monkeypatch.syspath_prepend(tmp_path)
     write(tmp_path / "chores_that_are_broken.py", "1 / 0\n")
