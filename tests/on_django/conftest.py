@@ -17,7 +17,13 @@ del os.environ["DJANGO_SETTINGS_MODULE"]  # other tests start processes, with py
 
 from django.core.management import call_command
 from django.db import connections
-from django.test.utils import override_settings, setup_databases, setup_test_environment, teardown_databases
+from django.test.utils import (
+    override_settings,
+    setup_databases,
+    setup_test_environment,
+    teardown_databases,
+    teardown_test_environment,
+)
 from django.urls import set_urlconf
 
 from sync_kit import SyncKit
@@ -46,6 +52,7 @@ def databases() -> Iterator[None]:
     for connection in connections.all():
         connection.close()
     teardown_databases(old, verbosity=0)
+    teardown_test_environment()
 
 
 @pytest.fixture(scope="session", autouse=True)
