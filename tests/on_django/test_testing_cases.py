@@ -56,6 +56,12 @@ class Inline(Case):
         for task in ALL:
             async_to_sync(task.asend)(self.order.pk)
 
+    @override_jobs("inline")
+    def test_a_capture_in_a_capture_runs_a_job_once(self):
+        with self.captureOnCommitCallbacks(execute=True), self.captureOnCommitCallbacks(execute=True):
+            pay.send(self.order.pk)
+        assert len(threads) == 1
+
 
 def plain_view(request, order_id):
     for task in ALL:
