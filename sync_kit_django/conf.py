@@ -202,7 +202,11 @@ def install_kit() -> None:
 
 def _make_kit() -> SyncKit:
     wanted = current()
-    return SyncKit(wanted.url, namespace=wanted.namespace)
+    try:
+        return SyncKit(wanted.url, namespace=wanted.namespace)
+    except ConfigurationError as error:
+        where = "REDIS_URL or VALKEY_URL" if wanted.url is None else 'SYNC_KIT["URL"]'
+        raise ConfigurationError(f"{where}: {error}") from None
 
 
 def on_setting_changed(*, setting: str, **_: Any) -> None:

@@ -29,8 +29,8 @@ class NotSentError(Unavailable):
         self.letters = [*letters]
         named = [f"{receipt.task} {receipt.id}" for receipt in self.receipts]
         super().__init__(
-            f"the transaction is committed, but not sent were {len(named)} of its jobs: "
-            f"{listed(named)}. Repeat it with error.send()"
+            f"the transaction is committed, but jobs of it could not be sent: {listed(named)}. The error keeps them: "
+            "error.send() sends them"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

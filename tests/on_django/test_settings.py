@@ -45,3 +45,14 @@ def test_settings_that_change_in_a_test_are_followed(server):
         assert conf.current().worker.concurrency == 3
         assert default_kit().namespace == "other"
     assert conf.current().worker.concurrency == 10
+
+
+@pytest.mark.parametrize(
+    ("url", "names"), [("localhost:6379", """SYNC_KIT["URL"]: """), (None, "REDIS_URL or VALKEY_URL: ")]
+)
+def test_a_url_that_is_wrong_says_where_it_was_written(url, names, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "localhost:6379")
+    wrong = override_settings(SYNC_KIT={"URL": url})
+    with wrong, pytest.raises(ConfigurationError, match="a url without a scheme") as caught:
+        default_kit()
+    assert str(caught.value).startswith(names)
