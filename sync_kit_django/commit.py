@@ -148,9 +148,10 @@ def receipts_of(parcel: Parcel, cores: Sequence[sync_kit.Receipt], *, is_sent: b
 
 
 def waiting() -> int:
-    """How many jobs of this thread wait for a commit."""
-    letters = [entry[1] for each in connections.all(initialized_only=True) for entry in each.run_on_commit]
-    return sum(len(letter.receipts) for letter in letters if isinstance(letter, Letter))
+    """How many jobs of this thread wait for a commit. `captureOnCommitCallbacks` leaves those that it has called."""
+    callbacks = [entry[1] for each in connections.all(initialized_only=True) for entry in each.run_on_commit]
+    letters = [letter for letter in callbacks if isinstance(letter, Letter) and not letter.is_due]
+    return sum(len(letter.receipts) for letter in letters)
 
 
 def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:

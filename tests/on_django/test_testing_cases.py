@@ -118,6 +118,14 @@ class Recorder(TestCase):
             assert sent == []
         assert_sent(pay, 1)
 
+    @override_jobs("record")
+    def test_what_was_sent_waits_no_more(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            pay.send(1)
+        with self.assertRaises(AssertionError) as caught:
+            assert_sent(pay, 2)
+        assert "captureOnCommitCallbacks" not in str(caught.exception)
+
 
 class Committed(TransactionTestCase):
     databases = "__all__"
