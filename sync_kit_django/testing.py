@@ -1,12 +1,15 @@
-"""For tests of a Django project: jobs are kept, or run at once."""
+"""For tests of a Django project: jobs are kept, or run at once; limits, locks and queues are a test's own."""
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
-from django.test.utils import TestContextDecorator
+from django.conf import settings
+from django.test.utils import TestContextDecorator, override_settings
 
-from sync_kit import ConfigurationError, testing
+from sync_kit import ConfigurationError, SyncKit, testing
+from sync_kit.kit import default_kit
 from sync_kit.options import choice
 from sync_kit.testing import Drained, Sent, SentJob
 from sync_kit.testing.mode import innermost
@@ -28,6 +31,7 @@ __all__ = [
     "assert_sent",
     "drain",
     "override_jobs",
+    "own_namespace",
     "sent_jobs",
 ]
 
@@ -69,6 +73,43 @@ class override_jobs(TestContextDecorator):  # noqa: N801  as `override_settings`
         self._entered.pop().__exit__()
 
     def __enter__(self) -> Sent:  # type: ignore[override]  # the stubs know of one subclass alone
+        return self.enable()
+
+
+class own_namespace(TestContextDecorator):  # noqa: N801  as `override_settings`
+    """Let limits, locks and queues begin anew: for a `TestCase`, a test function, or `with own_namespace() as kit:`.
+
+    A test database is made for tests, a Redis is not: without this, what one test counts is counted in the next one
+    and in the next run, and jobs lie beside those of a developer. Here objects without `kit=` live in a namespace of
+    the test's own, of a class in one for each test, whose keys are removed afterwards.
+
+    Args:
+        attr_name: of a class: the attribute of the test that is the kit.
+        kwarg_name: of a function: the keyword argument that is.
+    """
+
+    def __init__(self, *, attr_name: str | None = None, kwarg_name: str | None = None) -> None:
+        super().__init__(attr_name=attr_name, kwarg_name=kwarg_name)
+        self._entered: list[override_settings] = []
+
+    def enable(self) -> SyncKit:
+        """Begin; returns the kit."""
+        wanted = {**getattr(settings, "SYNC_KIT", {}), "NAMESPACE": f"test-{uuid.uuid4().hex}"}
+        override = override_settings(SYNC_KIT=wanted)
+        override.enable()
+        self._entered.append(override)
+        return default_kit()
+
+    def disable(self) -> None:
+        """End. Raises `Unavailable` if Redis is away, so that keys may be left."""
+        override, kit = self._entered.pop(), default_kit()
+        override.disable()
+        try:
+            kit.sweep()
+        finally:
+            kit.close_all()
+
+    def __enter__(self) -> SyncKit:  # type: ignore[override]  # the stubs know of one subclass alone
         return self.enable()
 
 

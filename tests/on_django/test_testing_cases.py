@@ -6,15 +6,17 @@ import threading
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpResponse
-from django.test import SimpleTestCase, TestCase, TransactionTestCase
+from django.test import RequestFactory, SimpleTestCase, TestCase, TransactionTestCase
 from django.test.utils import override_settings
 from django.urls import path
 
-from sync_kit import JobError
-from sync_kit_django import Jobs
-from sync_kit_django.testing import Sent, adrain, assert_sent, drain, override_jobs
+from sync_kit import JobError, SyncKit
+from sync_kit.kit import default_kit
+from sync_kit_django import Jobs, rate_limited
+from sync_kit_django.testing import Sent, adrain, assert_sent, drain, override_jobs, own_namespace
 from tests.on_django.paying import ALL, apay, jobs, pay, threads
 from tests.on_django.shop.models import Order
 
@@ -122,9 +124,9 @@ class Recorder(TestCase):
     def test_what_was_sent_waits_no_more(self):
         with self.captureOnCommitCallbacks(execute=True):
             pay.send(1)
-        with self.assertRaises(AssertionError) as caught:
+        with pytest.raises(AssertionError) as caught:
             assert_sent(pay, 2)
-        assert "captureOnCommitCallbacks" not in str(caught.exception)
+        assert "captureOnCommitCallbacks" not in str(caught.value)
 
 
 class Committed(TransactionTestCase):
@@ -147,3 +149,53 @@ class Committed(TransactionTestCase):
         with pytest.raises(JobError):
             await jobs.aresult("unknown")
         assert await receipt.aresult() == order.pk
+
+
+@rate_limited("1/hour", name="of-tests")
+def limited(request):
+    return HttpResponse()
+
+
+@own_namespace(attr_name="kit")
+class OwnNamespace(SimpleTestCase):
+    kit: SyncKit
+
+    def test_limits_begin_anew_in_each_test(self):
+        assert [limited(RequestFactory().get("/")).status_code for _ in range(2)] == [200, 429]
+        assert default_kit() is self.kit
+
+    def test_and_in_each_other_one(self):
+        self.test_limits_begin_anew_in_each_test()
+
+    async def test_and_in_async_ones(self):
+        await sync_to_async(self.test_limits_begin_anew_in_each_test)()
+        await pay.asend(1)
+        assert (await jobs.acounts()).waiting == 1
+
+
+def test_afterwards_all_is_as_before_and_nothing_is_left():
+    before = default_kit()
+    with own_namespace() as kit, own_namespace() as inner:
+        pay.send(1)
+        assert jobs.counts().waiting == 1
+        assert inner.namespace != kit.namespace
+    assert default_kit().namespace == before.namespace
+    assert jobs.counts().waiting == 0
+    assert inner.sweep() == kit.sweep() == 0
+    for each in (inner, kit):
+        each.close_all()
+
+
+def test_it_decorates_functions():
+    @own_namespace(kwarg_name="own")
+    def decorated(own):
+        return default_kit() is own
+
+    assert decorated()
+
+
+def test_what_settings_say_within_goes_first():
+    with own_namespace() as kit:
+        with override_settings(SYNC_KIT={**settings.SYNC_KIT, "MUTEX": {"TTL": 3}}):
+            assert default_kit().namespace == kit.namespace
+        assert default_kit().namespace == kit.namespace
