@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sync_kit import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterator
 
     import sync_kit
 
@@ -19,6 +20,9 @@ NO_QUEUE = (
 )
 
 _queues: list[weakref.ref[sync_kit.Jobs]] = []
+_replaced: weakref.WeakKeyDictionary[sync_kit.Jobs, dict[str, tuple[Callable[..., Any], Callable[..., Any]]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def remember(queue: sync_kit.Jobs) -> None:
@@ -35,6 +39,24 @@ def forget(queue: sync_kit.Jobs) -> None:
 def all_queues() -> list[sync_kit.Jobs]:
     """Every queue that was made and is still there, in order; two may have one name, by mistake."""
     return [queue for known in list(_queues) if (queue := known()) is not None]
+
+
+def note_replaced(queue: sync_kit.Jobs, task: str, old: Callable[..., Any], new: Callable[..., Any]) -> None:
+    """A task was made although there is one of its name, from the same module: after a reload, or by mistake."""
+    if _line(old) != _line(new):
+        _replaced.setdefault(queue, {})[task] = (old, new)
+
+
+def doubled_tasks() -> Iterator[tuple[sync_kit.Jobs, str, str]]:
+    """Tasks that a later one of the same module has replaced: the queue, the name, and where both are."""
+    for queue in all_queues():
+        for task, (old, new) in _replaced.get(queue, {}).items():
+            yield queue, task, f"{new.__module__}, lines {_line(old)} and {_line(new)}"
+
+
+def _line(handler: Callable[..., Any]) -> int:
+    code = getattr(inspect.unwrap(handler), "__code__", None)
+    return 0 if code is None else code.co_firstlineno
 
 
 def queues_by_name() -> dict[str, sync_kit.Jobs]:

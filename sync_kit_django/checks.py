@@ -18,7 +18,7 @@ from sync_kit import ConfigurationError, SyncKitError
 from sync_kit.cli.server_checks import check_server
 from sync_kit.kit import default_kit
 from sync_kit_django import conf
-from sync_kit_django._registry import all_queues
+from sync_kit_django._registry import all_queues, doubled_tasks
 from sync_kit_django._views import name_of, templates_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,19 @@ def check_queue_names(**_: Any) -> list[CheckMessage]:
         )
         for name, number in count.items()
         if number > 1
+    ]
+
+
+@register(TAG)
+def check_task_names(**_: Any) -> list[CheckMessage]:
+    """No task was replaced by another one of its name. (In another module that is refused when it is made.)"""
+    return [
+        Error(
+            f"two tasks of queue {queue.name!r} are named {task!r} ({where}): the first one never runs",
+            hint="rename one of the functions, or give it a name=",
+            id="sync_kit.E007",
+        )
+        for queue, task, where in doubled_tasks()
     ]
 
 

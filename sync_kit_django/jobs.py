@@ -13,7 +13,7 @@ from sync_kit.jobs.task import UNSET
 from sync_kit.options import Seconds, refuse_unknown
 from sync_kit.queue.schema import MOST_BYTES
 from sync_kit_django._handlers import clean, clean_middleware
-from sync_kit_django._registry import remember
+from sync_kit_django._registry import note_replaced, remember
 from sync_kit_django.commit import Rule
 from sync_kit_django.looking import Looking
 from sync_kit_django.payloads import refuse_models
@@ -241,6 +241,8 @@ class Jobs(Looking):
         return scheduled
 
     def _keep(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        if task.name in self.tasks:
+            note_replaced(self.core, task.name, self.tasks[task.name].__wrapped__, task.__wrapped__)
         self.tasks[task.name] = task
         return task
 

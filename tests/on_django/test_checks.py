@@ -13,7 +13,7 @@ from django.urls import include, path, re_path
 from django.views import View
 
 import sync_kit
-from sync_kit_django import _registry, checks, exclusive, rate_limited
+from sync_kit_django import Jobs, _registry, checks, exclusive, rate_limited
 
 
 def found(*, deploy: bool = False) -> dict[str, str]:
@@ -54,6 +54,27 @@ def test_two_jobs_of_one_name_are_found():
     assert "2 Jobs are named 'mail'" in found()["sync_kit.E002"]
     del made[0], queue
     assert found() == {}
+
+
+def test_a_task_that_another_one_of_its_name_has_replaced_is_found():
+    jobs = Jobs("mail")
+    for _ in range(2):  # the same function once more is none: a module that was loaded anew
+
+        @jobs.task(schema=str)
+        def send_email(to: str) -> None:
+            """The first."""
+
+    assert found() == {}
+    first = send_email.__wrapped__.__code__.co_firstlineno
+
+    @jobs.task(schema=str)  # type: ignore[no-redef]
+    def send_email(to: str) -> None:
+        """The second."""
+
+    second = send_email.__wrapped__.__code__.co_firstlineno
+    said = found()["sync_kit.E007"]
+    assert "two tasks of queue 'mail' are named 'send_email'" in said
+    assert f"({__name__}, lines {first} and {second})" in said
 
 
 def test_jobs_whose_send_would_be_lost_are_found():

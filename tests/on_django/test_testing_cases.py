@@ -188,7 +188,7 @@ def test_afterwards_all_is_as_before_and_nothing_is_left():
 
 def test_it_decorates_functions():
     @own_namespace(kwarg_name="own")
-    def decorated(own):
+    def decorated(own=None):
         return default_kit() is own
 
     assert decorated()
