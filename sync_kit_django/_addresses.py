@@ -55,8 +55,9 @@ class ClientAddress:
     def of(self, request: Any, limiter: RateLimiter) -> str:
         """The key of a request."""
         trusted = self._trusted or conf.current().rate_limit.trusted_proxies
-        if trusted is None:
-            _look(base_of(request).META, limiter)
+        meta = base_of(request).META
+        if trusted is None or not (meta.get("REMOTE_ADDR") or trusted.unix):
+            _look(meta, limiter)
         return client_address(request, trusted)
 
 
