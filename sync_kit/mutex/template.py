@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _PLACEHOLDER = re.compile(r"<([^<>]*)>")
+_OF_OTHERS = re.compile(r"{(\w+)[^{}]*}")
+"""What other libraries, and routes of ASGI frameworks, take for a placeholder: here it would be one name for all."""
 
 
 class KeyTemplate:
@@ -29,12 +32,15 @@ class KeyTemplate:
         names: the placeholders, without their brackets.
 
     Raises:
-        ConfigurationError: the text is empty, a bracket is not closed, or a placeholder is not a plain name.
+        ConfigurationError: the text is empty, a bracket is not closed, or a placeholder is not a plain name or stands
+            in braces.
     """
 
     def __init__(self, text: str, *, sources: Collection[str] = ()) -> None:
         self.text = label("a resource", text)
         self.names = tuple(_PLACEHOLDER.findall(text))
+        if found := _OF_OTHERS.search(text):
+            raise ConfigurationError(f"{found[0]} in {text!r} would not be filled in: write <{found[1]}>")
         for name in self.names:
             source, _, rest = name.partition(".")
             if not (name.isidentifier() or (source in sources and rest and not rest.isspace())):
@@ -49,9 +55,9 @@ class KeyTemplate:
         """Raise `ConfigurationError` if a placeholder is not among the `known` names."""
         for name in self.names:
             if name not in known:
-                raise ConfigurationError(
-                    f"<{name}> in {self.text!r} is not known here: use one of {', '.join(sorted(known)) or 'none'}"
-                )
+                close = difflib.get_close_matches(name, known, n=1)
+                advice = f"did you mean <{close[0]}>?" if close else f"use one of {', '.join(sorted(known)) or 'none'}"
+                raise ConfigurationError(f"<{name}> in {self.text!r} is not known here: {advice}")
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The resource for `values`. Raises `ConfigurationError` for a placeholder without a value, or whose

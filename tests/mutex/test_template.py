@@ -38,6 +38,12 @@ def test_a_bracket_needs_its_partner(text):
         KeyTemplate(text)
 
 
+@pytest.mark.parametrize("text", ["report:{id}", "report:{id:int}", "<year>:{id}"])
+def test_a_placeholder_of_another_library_is_not_taken_for_the_name_itself(text):
+    with pytest.raises(ConfigurationError, match="would not be filled in: write <id>"):
+        KeyTemplate(text)
+
+
 @pytest.mark.parametrize("text", ["", " ", None, 7])
 def test_an_empty_template_is_refused(text):
     with pytest.raises(ConfigurationError, match="a resource must be"):
@@ -49,6 +55,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
     template.require(["id", "other"])
     with pytest.raises(ConfigurationError, match="<id> in 'report:<id>' is not known here: use one of day, year"):
         template.require(["year", "day"])
+    with pytest.raises(ConfigurationError, match="did you mean <ide>?"):
+        template.require(["day", "ide"])
     with pytest.raises(ConfigurationError, match="use one of none"):
         template.fill({})
 
