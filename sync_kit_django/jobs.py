@@ -110,7 +110,7 @@ class Jobs(Looking):
     @overload  # unions, Annotated and the like are mere objects to type checkers: there the handler tells the type
     def task(self, *, schema: object, **options: Unpack[TaskOptions]) -> Register: ...
 
-    def task(self, *, schema: Any, **options: Any) -> Any:
+    def task(self, *without_parentheses: Any, schema: Any = UNSET, **options: Any) -> Any:
         """Register a handler. It is given the payload, and the `Job` if it has a second parameter.
 
         `async def` runs on the event loop of the worker, plain `def` on a thread; either has database connections of
@@ -127,7 +127,7 @@ class Jobs(Looking):
             ConfigurationError: the name is taken, or an argument is wrong.
         """
         refuse_unknown("task", {name: options[name] for name in options if name not in TASK_OPTIONS}, TASK_OPTIONS)
-        register_core = self.core.task(schema=schema, **_cleaned(options))
+        register_core = self.core.task(*without_parentheses, schema=schema, **_cleaned(options))
 
         def register(handler: Any) -> Task[Any, Any]:
             refuse_models(f"task {title_of(options.get('name'), handler)!r}", schema)

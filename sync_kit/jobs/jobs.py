@@ -11,12 +11,21 @@ from sync_kit.jobs.blocking import BlockingJobs
 from sync_kit.jobs.job import Counts, Job, JobList, Status, seen
 from sync_kit.jobs.options import TIMEOUT, Options, read_key, read_on_duplicate, read_result_ttl, read_timeout
 from sync_kit.jobs.policy import Moment, read_policy
-from sync_kit.jobs.registering import TASK_OPTIONS, ErrorTypes, Register, TaskOptions, origin, takes, title_of
+from sync_kit.jobs.registering import (
+    NO_SCHEMA,
+    TASK_OPTIONS,
+    ErrorTypes,
+    Register,
+    TaskOptions,
+    origin,
+    takes,
+    title_of,
+)
 from sync_kit.jobs.results import wait_for_result
 from sync_kit.jobs.run import JobRun
 from sync_kit.jobs.schedules.declare import Scheduling
 from sync_kit.jobs.schedules.keeper import Keeper
-from sync_kit.jobs.task import Task
+from sync_kit.jobs.task import UNSET, Task
 from sync_kit.jobs.versions import Versions, read_kind
 from sync_kit.options import Seconds, choice, name_sent, refuse_unknown, seconds, whole
 from sync_kit.queue.engine import BATCH
@@ -134,8 +143,8 @@ class Jobs(Scheduling, Source):
 
     def task(
         self,
-        *,
-        schema: Any,
+        *without_parentheses: Any,
+        schema: Any = UNSET,
         name: str | None = None,
         retries: int = 0,
         timeout: Seconds | None = TIMEOUT,
@@ -185,6 +194,8 @@ class Jobs(Scheduling, Source):
         Raises:
             ConfigurationError: the name is taken, or an argument is wrong.
         """
+        if without_parentheses or schema is UNSET:
+            raise ConfigurationError(NO_SCHEMA)
         refuse_unknown("task", unknown, TASK_OPTIONS)
         hooks: dict[Moment, Any] = {"on_success": on_success, "on_retry": on_retry, "on_failure": on_failure}
         policy = read_policy(backoff, retry_for, give_up_on, hooks)

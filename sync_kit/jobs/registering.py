@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NO_SCHEMA = "@jobs.task needs to know what is sent: write @jobs.task(schema=Email), or schema=int for a mere id"
+
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 TASK_OPTIONS = (
     *("schema", "name", "retries", "timeout", "backoff", "retry_for", "give_up_on"),

@@ -221,6 +221,8 @@ make: Any = Jobs
         (lambda jobs: make("mail", on_commit="yes"), "on_commit must be True or False, not 'yes'"),
         (lambda jobs: Jobs("mail", database=""), "database must be a non-empty str"),
         (lambda jobs: jobs.task(schema=int, retry=1), "task has no option 'retry': did you mean 'on_retry'?"),
+        (lambda jobs: jobs.task(print), "write @jobs.task(schema=Email)"),
+        (lambda jobs: jobs.task(retries=3), "write @jobs.task(schema=Email)"),
         (lambda jobs: jobs.named("send_email").using(on_comit=True), "did you mean 'on_commit'?"),
         (lambda jobs: jobs.named("send_email").using(on_commit=1), "on_commit must be True or False, not 1"),
         (lambda jobs: jobs.every(60)(5), "a schedule is for a function or a task, not 5"),
