@@ -81,7 +81,8 @@ def test_behind_a_unix_socket_all_are_one_which_is_warned_of(told, peer):
 
 
 def test_of_a_unix_socket_is_warned_although_other_proxies_are_trusted(told):
-    assert get(rate_limited("1/minute", trusted_proxies=["127.0.0.1"])(plain), "", x_forwarded_for="198.51.100.1") == 200
+    view = rate_limited("1/minute", trusted_proxies=["127.0.0.1"])(plain)
+    assert get(view, "", x_forwarded_for="198.51.100.1") == 200
     assert '"unix" is a peer without an address' in told()[0]
 
 
