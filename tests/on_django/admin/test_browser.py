@@ -97,6 +97,18 @@ def says(browser):
     return browser.find_element("css selector", ".messagelist").text
 
 
+def assert_it_looks_as_the_admin_does(browser):
+    """What versions of Django lay out in different ways."""
+    trail, head = (browser.find_element("css selector", which) for which in (".breadcrumbs", ".breadcrumbs a"))
+    assert trail.value_of_css_property("background-color") != "rgba(0, 0, 0, 0)"
+    assert head.value_of_css_property("color") == "rgba(255, 255, 255, 1)"
+    search, form = (browser.find_element("id", name).rect for name in ("toolbar", "changelist-form"))
+    assert search["y"] + search["height"] <= form["y"], "the search is above the list"
+    assert search["width"] == form["width"]
+    button = browser.find_element("css selector", ".sk-actions .sk-delete")
+    assert button.value_of_css_property("color") == "rgba(255, 255, 255, 1)"
+
+
 @pytest.mark.timeout(120)
 def test_a_person_logs_in_looks_retries_and_deletes(mail, browser, site_url):
     retried, deleted = mail.failed("bad-one"), mail.failed("bad-two")
@@ -108,6 +120,7 @@ def test_a_person_logs_in_looks_retries_and_deletes(mail, browser, site_url):
     follow(browser, "link text", "Background jobs")
     follow(browser, "link text", "mail")
     assert len(rows(browser)) == 2
+    assert_it_looks_as_the_admin_does(browser)
 
     browser.find_element("css selector", f"input[value='{retried}']").click()
     press(browser, "Retry selected")
