@@ -33,13 +33,13 @@ def until(condition, seconds: float = 30.0):
 class Shop:
     """The shop as processes, on a port that the system picks."""
 
-    def __init__(self, where: Path, server: list[str], *, worker: bool) -> None:
-        self.where, self.log, self.server = where, where / "log", server[1]
+    def __init__(self, where: Path, server: list[str], *, worker: bool, debug: bool = False) -> None:
+        self.where, self.log = where, where / "log"
         self.environment = {
             **os.environ,
             **SETTINGS,
             "SHOP_DATA": str(where / "data"),
-            "DEBUG": "0",
+            "DEBUG": str(int(debug)),
             "REDIS_URL": f"embedded://{where / 'valkey'}",
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")]),
         }
@@ -114,6 +114,19 @@ def test_signing_up_is_limited_and_looking_at_the_form_is_not(shop):
     assert re.search(r"Please try again in \d+ seconds", refused.text)
     assert 1 <= int(refused.headers["retry-after"]) <= 63
     assert shop.http.get("/sign-up/").status_code == 200
+
+
+def test_started_as_its_docs_say_it_lets_the_admin_in_who_finds_it_styled(tmp_path, monkeypatch):
+    monkeypatch.setenv("PORT", "0")
+    made = Shop(tmp_path, ["serve.py"], worker=False, debug=True)
+    try:
+        page = made.post("/admin/login/", {"username": "admin", "password": "admin", "next": "/admin/"})
+        assert "Background jobs" in page.text
+        styles = re.findall(r'href="(/static/[^"]+\.css)"', page.text)
+        assert {path: made.http.get(path).status_code for path in styles} == dict.fromkeys(styles, 200)
+        assert styles
+    finally:
+        made.close()
 
 
 @pytest.mark.timeout(120)
