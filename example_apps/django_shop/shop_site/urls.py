@@ -7,5 +7,5 @@ from sync_kit_django import protect_login
 urlpatterns = [
     path("admin/", protect_login(admin.site, "5/minute").urls),
     path("", include("store.urls")),
+    *staticfiles_urlpatterns(),  # with DEBUG: uvicorn and gunicorn serve no files themselves
 ]
-urlpatterns += staticfiles_urlpatterns()  # with DEBUG: uvicorn and gunicorn serve no files themselves
