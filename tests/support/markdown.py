@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FENCE = "```"
 ADAPTER = "sync_kit_django"
 """There is a project around its examples."""
+MODULES = ("shop", "shop.tasks", "shop.views")
+"""From where examples import what stands above them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def run(path: Path) -> None:
     A block without `await` runs outside of the event loop, as plain code does.
     """
     module = types.ModuleType("example")
-    sys.modules[module.__name__] = module
+    sys.modules.update(dict.fromkeys(("example", *MODULES), module))
+    vars(module)["views"] = module
     with closing(asyncio.new_event_loop()) as loop:
         asyncio.set_event_loop(loop)
         for block in blocks(path):
