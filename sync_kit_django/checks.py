@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections import Counter
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.exceptions import ViewDoesNotExist
 from django.core.management import get_commands
-from django.urls import URLResolver, get_resolver
+from django.urls import URLResolver, get_callable, get_resolver
 
 import sync_kit
 from sync_kit import ConfigurationError, SyncKitError
@@ -33,6 +35,9 @@ BEHIND_A_PROXY = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORW
 NAMED_BY = ("REDIS_URL", "VALKEY_URL")
 SERVER_IDS = {"eviction": "sync_kit.W021", "persistence": "sync_kit.W022"}
 OTHER_OF_SERVER = "sync_kit.W023"
+HANDLED = (401, 409, 429, 503)
+"""What we refuse with; of 400 Django itself looks at the handler."""
+HANDLER_HINT = "name a function that takes request and exception, or its path"
 
 
 @register(TAG)
@@ -161,6 +166,31 @@ def _routes(resolver: URLResolver, above: str = "", known: frozenset[str] = froz
             yield from _routes(each, route, names | each.default_kwargs.keys())
         else:
             yield route, names | each.default_args.keys(), each.callback
+
+
+@register(TAG)
+def check_handlers(**_: Any) -> list[CheckMessage]:
+    """What the root URLconf names for our refusals can be called, as Django sees to it for its own."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    words = (f"handler{status}" for status in HANDLED)
+    return [
+        Error(f"{word} of the root URLconf {trouble}", hint=HANDLER_HINT, id="sync_kit.E008")
+        for word in words
+        if (trouble := _trouble_with(getattr(get_resolver().urlconf_module, word, None)))
+    ]
+
+
+def _trouble_with(handler: Any) -> str:
+    if handler is None:
+        return ""
+    try:
+        inspect.signature(get_callable(handler)).bind(None, exception=None)
+    except (ImportError, ViewDoesNotExist) as error:
+        return f"is {handler!r}, which cannot be imported: {error}"
+    except TypeError as error:
+        return f"is {handler!r}, which does not fit: {error}"
+    return ""
 
 
 @register(TAG, deploy=True)

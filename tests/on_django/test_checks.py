@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from typing import Any
 
 import pytest
 from django.core.checks import run_checks
@@ -121,6 +122,34 @@ def test_placeholders_that_no_url_provides_are_found():
         ("sync_kit.E006", "<yaer> in 'report:<yaer>' is no value of the URL 'reports/<int:year>/': it has year"),
     ]
     assert str(messages[1].obj).endswith("test_checks.Reports")
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        ("tests.on_django.nowhere.slow_down", "cannot be imported: "),
+        (f"{__name__}.slow", "cannot be imported: "),
+        (lambda request: None, "does not fit: "),
+        (lambda request, error: None, "does not fit: "),
+        (lambda request, exception: None, None),
+        (f"{__name__}.handler", None),
+    ],
+)
+def test_handlers_of_refusals_that_cannot_be_called_are_found(handler, said, monkeypatch):
+    urls: Any = types.ModuleType(f"urls_{id(handler)}")
+    urls.urlpatterns, urls.handler429 = [], handler
+    monkeypatch.setitem(sys.modules, urls.__name__, urls)
+    with override_settings(ROOT_URLCONF=urls.__name__):
+        told = found()
+    if said is None:
+        assert told == {}
+    else:
+        assert said in told["sync_kit.E008"]
+        assert told["sync_kit.E008"].startswith("handler429 ")
+
+
+def handler(request, exception):
+    return HttpResponse(status=429)
 
 
 @pytest.mark.parametrize("owner", ["channels", "tests.on_django.shop"])
