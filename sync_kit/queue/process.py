@@ -24,16 +24,18 @@ async def run_worker(
 ) -> None:
     """Be a worker until cancelled, until `until()` returns, or until SIGINT or SIGTERM where these are handled.
 
-    The first signal drains, a second one hands back what still runs, a third one has the system end the process.
+    The first signal drains (or finds it draining), a second one hands back what still runs, a third one has the system
+    end the process.
     """
     if not handle_signals:
         async with worker:
             await until()
         return
-    with anyio.open_signal_receiver(*ENDS) as signals, anyio.CancelScope() as draining:
+    told, draining = anyio.Event(), anyio.CancelScope()
+    with anyio.open_signal_receiver(*ENDS) as signals, draining:
         async with worker:
-            await first(partial(_signalled, signals), until)
-            worker.begin(partial(_hurry, signals, draining))
+            worker.begin(partial(_obey, signals, told, draining))
+            await first(told.wait, until)
 
 
 async def first(*works: Callable[[], Awaitable[None]]) -> None:
@@ -48,17 +50,14 @@ async def first(*works: Callable[[], Awaitable[None]]) -> None:
             group.start_soon(end, work)
 
 
-async def _signalled(signals: AsyncIterator[signal.Signals]) -> None:
+async def _obey(signals: AsyncIterator[signal.Signals], told: anyio.Event, draining: anyio.CancelScope) -> None:
+    """Do what signals say. After the second one they do what they do to any program."""
     async for number in signals:
+        if told.is_set():
+            break
         log.info("signal %s: draining", signal.Signals(number).name)
-        return
-
-
-async def _hurry(signals: AsyncIterator[signal.Signals], draining: anyio.CancelScope) -> None:
-    """While a worker drains: a signal ends that, and from then on signals do what they do to any program."""
-    async for number in signals:
-        log.warning("signal %s again: what still runs is handed back", signal.Signals(number).name)
-        for each in ENDS:
-            signal.signal(each, signal.SIG_DFL)  # a plain function on a thread could be waited for without end
-        draining.cancel()
-        return
+        told.set()
+    log.warning("signal %s again: what still runs is handed back", signal.Signals(number).name)
+    for each in ENDS:
+        signal.signal(each, signal.SIG_DFL)  # a plain function on a thread could be waited for without end
+    draining.cancel()

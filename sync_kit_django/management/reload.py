@@ -64,7 +64,7 @@ class Parent:
             seen = self._seen()
             code = self._attend()
             goes_on = code != 0 and (code == RELOAD or self._sees_change(seen, code)) and not self._told_to_end
-        return code
+        return 0 if code == RELOAD else code
 
     def _sees_change(self, seen: dict[Path, float], code: int) -> bool:
         """Wait until the code is other than it was when a child was started that could not go on."""

@@ -294,6 +294,19 @@ def test_signals_are_passed_on_to_the_child_under_reload(folder, tasks):
     assert tasks.status(job) == "waiting"
 
 
+def test_a_signal_while_new_code_is_waited_for_lets_what_runs_end(folder, tasks):
+    with folder.start_worker("--reload") as worker:
+        job = tasks.send("long", seconds=3)
+        worker.says("begins long")
+        folder.write("mailing/tasks.py", TASKS + "# better\n")
+        worker.says("code has changed")
+        worker.process.send_signal(signal.SIGINT)
+        assert worker.ends() == 0
+    assert "wrote long" in worker.said
+    assert worker.said.count("started") == 1
+    assert tasks.status(job) == "completed"
+
+
 def test_a_thread_that_does_not_end_does_not_keep_new_code_waiting_for_ever(folder, tasks):
     impatient = "from sync_kit_django.management.commands import runworker\nrunworker.GRACE = 0.5\n"
     folder.write("mailing/tasks.py", TASKS + impatient)
