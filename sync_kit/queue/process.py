@@ -54,10 +54,10 @@ async def _obey(signals: AsyncIterator[signal.Signals], told: anyio.Event, drain
     """Do what signals say. After the second one they do what they do to any program."""
     async for number in signals:
         if told.is_set():
-            break
-        log.info("signal %s: draining", signal.Signals(number).name)
+            log.warning("signal %s again: what still runs is handed back", number.name)
+            for each in ENDS:
+                signal.signal(each, signal.SIG_DFL)  # a plain function on a thread could be waited for without end
+            draining.cancel()
+            return
+        log.info("signal %s: draining", number.name)
         told.set()
-    log.warning("signal %s again: what still runs is handed back", signal.Signals(number).name)
-    for each in ENDS:
-        signal.signal(each, signal.SIG_DFL)  # a plain function on a thread could be waited for without end
-    draining.cancel()

@@ -126,6 +126,12 @@ class Watch:
         threading.Thread(target=self._watch, name="sync-kit-reload", daemon=True).start()
         await self._over.wait()
 
+    async def until_left(self) -> None:
+        """Wait until the parent is gone, killed: nobody would start this process again, or pass a signal on to it."""
+        while is_child():  # noqa: ASYNC110 (the system tells nobody)
+            await anyio.sleep(LOOK_EVERY)
+        log.warning("the process that reloads this worker is gone: it drains and ends")
+
     def _watch(self) -> None:
         autoreload.autoreload_started.connect(self._look_back_soon, weak=False)
         with suppress(SystemExit):

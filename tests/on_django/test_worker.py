@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from asgiref.sync import sync_to_async
+from django.core.management import CommandError, call_command
 
 import sync_kit
 from sync_kit_django import _registry
@@ -241,7 +244,7 @@ def test_code_may_call_it_from_any_thread(kit, monkeypatch, on_thread):
 
     def call() -> None:
         before = signal.getsignal(signal.SIGINT)
-        call_command("runworker", drain=True, skip_checks=True, stdout=out)
+        call_command("runworker", queue="called", drain=True, skip_checks=True, stdout=out)
         assert signal.getsignal(signal.SIGINT) is before
 
     if on_thread:
@@ -251,6 +254,29 @@ def test_code_may_call_it_from_any_thread(kit, monkeypatch, on_thread):
         call()
     assert ran == [7]
     assert "Stopped; jobs run: 1." in out.getvalue()
+
+
+async def call_in_a_loop(function) -> None:
+    await function("runworker", drain=True, skip_checks=True, stdout=StringIO())
+
+
+def test_inside_of_an_event_loop_it_says_what_to_write_and_that_works(kit, monkeypatch):
+    monkeypatch.setattr(_registry, "_queues", [])
+    jobs = sync_kit.Jobs("called", kit=kit)
+    _registry.remember(jobs)
+
+    async def call(*words, **options) -> None:
+        call_command(*words, **options)
+
+    with pytest.raises(CommandError, match=r"use `await sync_to_async\(call_command\)\(\"runworker\", ...\)` instead"):
+        asyncio.run(call_in_a_loop(call))
+    asyncio.run(call_in_a_loop(sync_to_async(call_command)))
+
+
+def test_what_it_says_at_the_start_is_seen_at_the_start(folder, tasks):
+    folder.environment.pop("PYTHONUNBUFFERED", None)
+    with folder.start_worker() as worker:
+        assert "Worker on" in worker.said
 
 
 def test_a_change_of_code_lets_jobs_end_and_starts_again(folder, tasks):
@@ -304,6 +330,22 @@ def test_a_signal_while_new_code_is_waited_for_lets_what_runs_end(folder, tasks)
         assert worker.ends() == 0
     assert "wrote long" in worker.said
     assert worker.said.count("started") == 1
+    assert tasks.status(job) == "completed"
+
+
+def test_a_worker_whose_reloader_was_killed_does_not_go_on_alone(folder, tasks):
+    with folder.start_worker("--reload") as worker:
+        [child] = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
+        job = tasks.send("long", seconds=1)
+        worker.says("begins long")
+        worker.process.kill()
+        try:
+            wait_for(lambda: not Path(f"/proc/{child}/cmdline").exists(), "the end of the worker", 10)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+    assert "the process that reloads this worker is gone" in worker.said
+    assert "stopped" in worker.said
     assert tasks.status(job) == "completed"
 
 

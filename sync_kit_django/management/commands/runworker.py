@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from sync_kit import SyncKitError, Worker
+from sync_kit.kit import default_kit
 from sync_kit.queue.beside import close_kits
 from sync_kit.queue.checkup import complaints
 from sync_kit.queue.emptying import until_empty
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from django.core.management.base import CommandParser
 
     from sync_kit import Jobs
+
+INSTEAD = 'sync_to_async(call_command)("runworker", ...)'
 
 
 class Command(BaseCommand):
@@ -76,6 +79,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         """See `BaseCommand`. What is wrong is a `CommandError`."""
         try:
+            default_kit().refuse_in_loop(INSTEAD)
             self._carry_out(options)
         except SyncKitError as error:
             raise CommandError(clean(error)) from error
@@ -83,7 +87,7 @@ class Command(BaseCommand):
     def _carry_out(self, options: dict[str, Any]) -> None:
         if options["reload"] and (options["drain"] or options["max_jobs"] is not None):
             raise CommandError("--reload starts again and again, and --drain and --max-jobs end: choose one of them.")
-        queues = choose(options["queues"] or conf.current().worker.queues)
+        queues = choose(_listed(options["queues"]) or conf.current().worker.queues)
         if options["check"]:
             self._check_up(queues)
             return
@@ -107,7 +111,7 @@ class Command(BaseCommand):
 
     def _run(self, worker: Worker, queues: Sequence[Jobs], options: dict[str, Any]) -> None:
         watch = Watch(worker.drain_timeout + GRACE) if self._called_from_command_line and is_child() else None
-        ends: list[Callable[[], Awaitable[None]]] = [] if watch is None else [watch.until_changed]
+        ends: list[Callable[[], Awaitable[None]]] = [] if watch is None else [watch.until_changed, watch.until_left]
         if options["drain"]:
             for queue in queues:  # a worker would wait for a server that is away
                 queue.blocking.counts()
@@ -116,11 +120,17 @@ class Command(BaseCommand):
             ends.append(worker.spent)
         if options["verbosity"]:
             self.stdout.write(banner(queues, worker, self.style, reloads=watch is not None))
+            self.stdout.flush()  # a pipe or a file would keep it to the end
         anyio.run(_live, worker, queues, partial(first, *ends) if ends else anyio.sleep_forever)
         if watch is not None and watch.changed:
             sys.exit(RELOAD)
         if options["verbosity"]:
             self.stdout.write(self.style.SUCCESS(f"Stopped; jobs run: {worker.took}."))
+
+
+def _listed(queues: str | list[str] | None) -> list[str]:
+    """Who calls the command from code may say one name."""
+    return [queues] if isinstance(queues, str) else queues or []
 
 
 def _worker(queues: Sequence[Jobs], options: dict[str, Any]) -> Worker:
