@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
+from django.apps import apps
 from django.conf import settings
 
 from sync_kit import ConfigurationError, SyncKit
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Section = TypeVar("Section")
 
+APP = "sync_kit_django"
 ON_ERROR = ("raise", "allow", "deny", "local")
 MODES = ("redis", "record", "inline")
 
@@ -153,15 +155,18 @@ def current() -> Settings:
     """The settings of this project, as they are now.
 
     Raises:
-        ConfigurationError: something in `SYNC_KIT` is wrong; the message says what would be right.
+        ConfigurationError: something in `SYNC_KIT` is wrong; the message says what would be right. Or the app is not
+            installed: then nobody would follow the settings.
     """
+    if apps.ready and not apps.is_installed(APP):
+        raise ConfigurationError(f'add "{APP}" to INSTALLED_APPS: without it SYNC_KIT is not followed')
     return read(getattr(settings, "SYNC_KIT", {}))
 
 
 def read(given: Mapping[str, Any]) -> Settings:
     """Read what `SYNC_KIT` may be. Raises `ConfigurationError`."""
     if not isinstance(given, dict):
-        raise ConfigurationError(f"SYNC_KIT must be a dict, not {shown(given)}")
+        raise ConfigurationError(f"SYNC_KIT must be a dict, not {_kind(given)}")
     _refuse_unknown("SYNC_KIT", given, [name.upper() for name in ("url", "namespace", *SECTIONS)])
     values: dict[str, Any] = {
         name: _section(name.upper(), kind, given[name.upper()])
@@ -169,10 +174,21 @@ def read(given: Mapping[str, Any]) -> Settings:
         if name.upper() in given
     }
     if given.get("URL") is not None:
-        values["url"] = label('SYNC_KIT["URL"]', given["URL"])
+        values["url"] = _url('SYNC_KIT["URL"]', given["URL"])
     if "NAMESPACE" in given:
         values["namespace"] = label('SYNC_KIT["NAMESPACE"]', given["NAMESPACE"])
     return Settings(**values)
+
+
+def _url(name: str, value: object) -> str:
+    """An error does not repeat what it is: there may be a password in it."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a non-empty str, not {_kind(value)}")
+    return label(name, value)
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _refuse_unknown(where: str, given: Mapping[Any, object], known: Collection[str]) -> None:

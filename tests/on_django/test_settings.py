@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
-from django.test.utils import override_settings
+from django.http import HttpRequest, HttpResponse
+from django.test.utils import modify_settings, override_settings
 
 from sync_kit import ConfigurationError
 from sync_kit.kit import default_kit
-from sync_kit_django import conf
+from sync_kit_django import Jobs, conf, rate_limited
 
 
 def test_the_settings_of_the_project_make_the_default_kit(server, namespace):
@@ -38,6 +41,24 @@ def test_a_mistake_in_the_settings_says_what_would_be_right(given, said):
     with pytest.raises(ConfigurationError) as caught:
         conf.read(given)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["redis://:hush@localhost", {"URL": ["redis://:hush@localhost"]}])
+def test_a_password_is_not_repeated_by_an_error(given):
+    with pytest.raises(ConfigurationError, match="must be") as caught:
+        conf.read(given)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_project_without_the_app_is_told_so(kit):
+    limited = rate_limited("1/minute", trusted_proxies=[])(lambda request: HttpResponse())
+    task = Jobs("mail").task(schema=int, name="note")(lambda number: None)
+    with modify_settings(INSTALLED_APPS={"remove": "sync_kit_django"}):
+        conf.current.cache_clear()
+        for use in (conf.current, partial(task.send, 1), partial(limited, HttpRequest())):
+            with pytest.raises(ConfigurationError, match='add "sync_kit_django" to INSTALLED_APPS'):
+                use()
+    assert conf.current().namespace == kit.namespace
 
 
 def test_settings_that_change_in_a_test_are_followed(server):
