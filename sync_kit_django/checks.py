@@ -20,8 +20,9 @@ from sync_kit import ConfigurationError, SyncKitError
 from sync_kit.cli.server_checks import check_server
 from sync_kit.kit import default_kit
 from sync_kit_django import conf
-from sync_kit_django._registry import all_queues, doubled_tasks
+from sync_kit_django._registry import all_queues, choose, doubled_tasks
 from sync_kit_django._views import name_of, templates_of
+from sync_kit_django.commit import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     Route = tuple[str, frozenset[str], Callable[..., Any]]
 
 TAG = "sync_kit"
-APP = "sync_kit_django"
 COMMAND = "runworker"
 BEHIND_A_PROXY = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
 NAMED_BY = ("REDIS_URL", "VALKEY_URL")
@@ -42,10 +42,13 @@ HANDLER_HINT = "name a function that takes request and exception, or its path"
 
 @register(TAG)
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """`SYNC_KIT` can be read."""
+    """`SYNC_KIT` can be read, and what it names is there."""
     try:
-        conf.current()
+        wanted = conf.current()
         default_kit()
+        Rule().connection()
+        if wanted.worker.queues:
+            choose(wanted.worker.queues)
     except ConfigurationError as error:
         return [Error(str(error), hint="see the table of settings in sync_kit_django/README.md", id="sync_kit.E001")]
     return []
@@ -94,24 +97,25 @@ def check_plain_jobs(**_: Any) -> list[CheckMessage]:
 
 
 def _plain_jobs() -> Iterator[tuple[str, str]]:
-    """Names in the modules of the project's apps that stand for `sync_kit.Jobs`."""
-    places = tuple(f"{config.name}." for config in apps.get_app_configs() if config.name != APP)
+    """Names in the modules of the project's apps that stand for `sync_kit.Jobs`, other than the `core` of ours."""
+    ours = all_queues()
+    places = tuple(f"{config.name}." for config in apps.get_app_configs() if config.name != conf.APP)
     for module in [name for name in sys.modules if f"{name}.".startswith(places)]:
         for name, value in list(vars(sys.modules[module]).items()):
-            if isinstance(value, sync_kit.Jobs):
+            if isinstance(value, sync_kit.Jobs) and value not in ours:
                 yield module, name
 
 
 @register(TAG)
 def check_command(**_: Any) -> list[CheckMessage]:
     """`manage.py runworker` is ours."""
-    owner = get_commands().get(COMMAND, APP)
-    if owner == APP or not isinstance(owner, str):
+    owner = get_commands().get(COMMAND, conf.APP)
+    if owner == conf.APP or not isinstance(owner, str):
         return []
     return [
         Warning(
-            f"`manage.py {COMMAND}` is the one of {owner}, which stands before {APP} in INSTALLED_APPS",
-            hint=f"use `manage.py synckit_worker`, which is the same as ours, or put {APP!r} before {owner!r}",
+            f"`manage.py {COMMAND}` is the one of {owner}, which stands before {conf.APP} in INSTALLED_APPS",
+            hint=f"use `manage.py synckit_worker`, which is the same as ours, or put {conf.APP!r} before {owner!r}",
             id="sync_kit.W004",
         )
     ]

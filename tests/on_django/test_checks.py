@@ -34,6 +34,8 @@ def test_a_project_that_is_right_hears_nothing():
         ({"NAMESPCE": "shop"}, "did you mean 'NAMESPACE'?"),
         ({"URL": "http://localhost"}, "http"),
         ({"WORKER": {"CONCURRENCY": 0}}, """SYNC_KIT["WORKER"]["CONCURRENCY"] must be from 1"""),
+        ({"WORKER": {"QUEUES": ["tasks.mial"]}}, "there is no queue 'tasks.mial': did you mean 'tasks.mail'?"),
+        ({"JOBS": {"DATABASE": "othre"}}, "database 'othre', which DATABASES does not have"),
     ],
 )
 def test_a_mistake_in_the_settings_is_found_and_hides_no_other_check(given, said):
@@ -88,6 +90,17 @@ def test_jobs_whose_send_would_be_lost_are_found():
         del sys.modules[module.__name__]
     assert "tests.on_django.shop.mails.jobs" in said
     assert "from sync_kit_django import Jobs" in said
+
+
+def test_what_our_jobs_are_made_of_is_no_mistake():
+    module = types.ModuleType("tests.on_django.shop.mails")
+    vars(module)["jobs"] = jobs = Jobs("mail")
+    vars(module)["for_a_worker"] = jobs.core
+    sys.modules[module.__name__] = module
+    try:
+        assert found() == {}
+    finally:
+        del sys.modules[module.__name__]
 
 
 class Reports(View):
