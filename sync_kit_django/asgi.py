@@ -33,8 +33,9 @@ log = logging.getLogger("sync_kit")
 
 OPTIONS = ("queues", "concurrency", "poll_interval", "drain_timeout", "enabled", "quiet_on_sigterm")
 NEVER_STARTED = (
-    "the worker of %s never started, as no lifespan came to it: serve the project with a server that sends one, such "
-    f"as uvicorn, hypercorn or granian (daphne does not), run `manage.py runworker` instead, or set {SWITCH}=0"
+    "the worker of %s never started, as no lifespan came to it: put with_worker around all else (also the "
+    "ProtocolTypeRouter of Channels), serve the project with a server that sends one, such as uvicorn, hypercorn or "
+    f"granian (daphne does not), run `manage.py runworker` instead, or set {SWITCH}=0"
 )
 
 

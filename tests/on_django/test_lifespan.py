@@ -118,6 +118,7 @@ async def test_the_first_request_says_that_no_lifespan_came(jobs, caplog):
         await server.get()
     assert caplog.text.count("the worker of queue 'notes' never started, as no lifespan came to it") == 1
     assert "daphne does not" in caplog.text
+    assert "put with_worker around all else" in caplog.text
 
 
 async def test_the_environment_switches_it_off(jobs, monkeypatch, caplog):
