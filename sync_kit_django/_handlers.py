@@ -21,6 +21,7 @@ from django.db import connections, reset_queries
 from sync_kit.jobs import outlet
 from sync_kit.jobs.current import running_job
 from sync_kit.queue.run import is_async
+from sync_kit_django._caches import own_caches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -109,7 +110,8 @@ def _owned_by(run: JobRun) -> Iterator[None]:
 def _tidied() -> Iterator[None]:
     tidy(anew=True)
     try:
-        yield
+        with own_caches():
+            yield
     finally:
         tidy()
 
@@ -131,7 +133,8 @@ async def _own_thread(run: JobRun) -> AsyncIterator[None]:
     context = ThreadSensitiveContext()
     token, mark = SyncToAsync.thread_sensitive_context.set(context), _has_thread.set(run)
     try:
-        yield
+        with own_caches():
+            yield
     finally:
         executor = SyncToAsync.context_to_thread_executor.pop(context, None)
         SyncToAsync.thread_sensitive_context.reset(token)
