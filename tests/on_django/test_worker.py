@@ -159,6 +159,17 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(folder, words, said):
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("mode", ["record", "inline"])
+def test_a_worker_does_not_start_where_jobs_would_reach_none(folder, tasks, mode):
+    more = f'SYNC_KIT["JOBS"] = {{"MODE": "{mode}"}}\n'
+    folder.write("site_settings.py", (folder.folder / "site_settings.py").read_text() + more)
+    job = tasks.send("hello")
+    ran = folder.run("runworker", "--drain")
+    assert ran.returncode == 1
+    assert f"""SYNC_KIT["JOBS"]["MODE"] is '{mode}', which is for tests""" in ran.stderr
+    assert tasks.status(job) == "waiting"
+
+
 def test_without_a_queue_it_says_what_to_write_and_where(folder):
     folder.write("mailing/tasks.py", "")
     ran = folder.run("runworker")

@@ -91,6 +91,7 @@ class Command(BaseCommand):
         if options["check"]:
             self._check_up(queues)
             return
+        _refuse_mode(conf.current().jobs.mode)
         worker = _worker(queues, options)
         if self._is_parent(options):
             sys.exit(Parent(lambda said: self.stderr.write(said)).run())
@@ -131,6 +132,15 @@ class Command(BaseCommand):
 def _listed(queues: str | list[str] | None) -> list[str]:
     """Who calls the command from code may say one name."""
     return [queues] if isinstance(queues, str) else queues or []
+
+
+def _refuse_mode(mode: str) -> None:
+    """What the handlers of a worker send must not vanish."""
+    if mode != "redis":
+        raise CommandError(
+            f'SYNC_KIT["JOBS"]["MODE"] is {mode!r}, which is for tests: what jobs send would reach no worker. Leave it '
+            "out, or run jobs by `drain` of sync_kit_django.testing."
+        )
 
 
 def _worker(queues: Sequence[Jobs], options: dict[str, Any]) -> Worker:
