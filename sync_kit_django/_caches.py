@@ -5,6 +5,7 @@ Django gives each context new ones: so each job would, and their connections wou
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     Own = dict[str, Any]
+
+log = logging.getLogger("sync_kit")
 
 _idle: list[tuple[object, Own]] = []
 """Those that no job uses, with the settings that they were made by: at most as many as jobs ran at the same time."""
@@ -27,10 +30,18 @@ def own_caches() -> Iterator[None]:
     try:
         yield
     finally:
+        _put_back()
+
+
+def _put_back() -> None:
+    try:
         caches.close_all()
-        made: Any = vars(caches)["_connections"]
-        if own := {alias: caches[alias] for alias in caches if hasattr(made, alias)}:
-            _idle.append((caches.settings, own))
+    except Exception:
+        log.exception("the caches of a job cannot be closed: they are given up")
+        return
+    made: Any = vars(caches)["_connections"]
+    if own := {alias: caches[alias] for alias in caches if hasattr(made, alias)}:
+        _idle.append((caches.settings, own))
 
 
 def _take() -> Own:

@@ -373,6 +373,20 @@ async def test_caches_are_shared_by_no_two_jobs_closed_after_each_and_used_by_th
         assert CountedCache.made[-1].default_timeout == 7
 
 
+async def test_a_cache_that_cannot_be_closed_fails_no_job(jobs, tables, monkeypatch, caplog):
+    @jobs.task(schema=int)
+    @clean
+    def look(number: int) -> None:
+        caches["default"].get("a")
+
+    monkeypatch.setattr(CountedCache, "made", [])
+    monkeypatch.setattr(CountedCache, "close", lambda self: 1 / 0)
+    with override_settings(CACHES={"default": {"BACKEND": f"{__name__}.CountedCache"}}):
+        assert await work_off(jobs, [await look.send(1), await look.send(2)], concurrency=1) == [""] * 2
+    assert len(CountedCache.made) == 2
+    assert caplog.text.count("the caches of a job cannot be closed") == 2
+
+
 def test_a_handler_that_is_called_directly_or_inline_uses_the_connection_of_its_caller(kit, tables):
     jobs = sync_kit.Jobs("orders", kit=kit)
 
