@@ -170,6 +170,19 @@ def test_a_worker_does_not_start_where_jobs_would_reach_none(folder, tasks, mode
     assert tasks.status(job) == "waiting"
 
 
+def test_what_an_app_before_this_one_sends_when_it_is_ready_goes_where_the_settings_say(folder, tasks):
+    folder.write("early/__init__.py", "")
+    ready = "def ready(self):\n        from mailing.tasks import write\n        write.send(text='early')\n"
+    app = f"from django.apps import AppConfig\nclass Early(AppConfig):\n    name = 'early'\n    {ready}"
+    folder.write("early/apps.py", app)
+    more = "INSTALLED_APPS = ['early', *INSTALLED_APPS]\n"
+    folder.write("site_settings.py", (folder.folder / "site_settings.py").read_text() + more)
+    folder.environment["REDIS_URL"] = "redis://127.0.0.1:1"
+    ran = folder.run("runworker", "--drain")
+    assert ran.returncode == 0, ran.stderr
+    assert "wrote early" in ran.stdout
+
+
 def test_without_a_queue_it_says_what_to_write_and_where(folder):
     folder.write("mailing/tasks.py", "")
     ran = folder.run("runworker")
