@@ -71,6 +71,8 @@ def queues_by_name() -> dict[str, sync_kit.Jobs]:
 
 def choose(names: Collection[str]) -> list[sync_kit.Jobs]:
     """The queues of these names, or all if there are none. Raises `ConfigurationError`, with a guess."""
+    if isinstance(names, str):
+        raise ConfigurationError(f"queues must be a list of names, as in [{names!r}]")
     known = queues_by_name()
     if not known:
         raise ConfigurationError(NO_QUEUE)

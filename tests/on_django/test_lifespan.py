@@ -151,6 +151,7 @@ async def test_what_fails_at_the_start_fails_the_start_of_the_server(jobs, monke
     ("options", "said"),
     [
         ({"queues": ["note"]}, "there is no queue 'note': did you mean 'notes'?"),
+        ({"queues": "notes"}, "queues must be a list of names, as in ['notes']"),
         ({"concurrency": 0}, "concurrency must be from 1"),
         ({"concurency": 1}, "did you mean 'concurrency'?"),
         ({"enabled": "no"}, "enabled must be True, False or None"),
