@@ -6,7 +6,7 @@ Django gives each context new ones: so each job would, and their connections wou
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache import caches
@@ -25,8 +25,9 @@ _idle: list[tuple[object, Own]] = []
 @contextmanager
 def own_caches() -> Iterator[None]:
     """Whatever `django.core.cache.caches` gives within the block is used by nobody else."""
-    for alias, cache in _take().items():
-        caches[alias] = cache
+    own = _take()
+    for alias in {*own, *_made()}:  # made already: by whoever started the worker
+        caches[alias] = own[alias] if alias in own else caches.create_connection(alias)
     try:
         yield
     finally:
@@ -39,14 +40,20 @@ def _put_back() -> None:
     except Exception:
         log.exception("the caches of a job cannot be closed: they are given up")
         return
-    made: Any = vars(caches)["_connections"]
-    if own := {alias: caches[alias] for alias in caches if hasattr(made, alias)}:
+    if own := {alias: caches[alias] for alias in _made()}:
         _idle.append((caches.settings, own))
 
 
 def _take() -> Own:
-    while _idle:
-        made_by, own = _idle.pop()
-        if made_by is caches.settings:
-            return own
+    with suppress(IndexError):  # other threads take from it too, so it may be empty at any time
+        while True:
+            made_by, own = _idle.pop()
+            if made_by is caches.settings:
+                return own
     return {}
+
+
+def _made() -> list[str]:
+    """The aliases whose caches have been made in this context."""
+    made: Any = vars(caches)["_connections"]
+    return [alias for alias in caches if hasattr(made, alias)]
