@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from sync_kit.mutex.guard import BlockingGuard
 from sync_kit_django._steps import in_loop
+from sync_kit_django._transactions import is_open as transaction_is_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 def hold(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
-    """Let what is left to do for a response hold the lease: its stream, or the rendering of its template.
+    """Let what is left to do for a response hold the lease: its stream, the rendering of its template, or the commit.
 
+    Of the commit of a transaction around nobody hears in time; when the server closes the response, it has been.
     Call it inside of the guarded block. `lost` makes the answer for a lease that is lost while a template is rendered.
     """
     if getattr(response, "streaming", False):
@@ -31,6 +33,9 @@ def hold(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
         guard.keep(parts)
     elif not getattr(response, "is_rendered", True):
         _render_inside(response, guard, lost)
+        guard.keep(response)
+    elif isinstance(guard, BlockingGuard) and hasattr(response, "close") and transaction_is_open():
+        response._resource_closers.append(guard.end_here)
         guard.keep(response)
     return response
 

@@ -1,4 +1,4 @@
-"""The transaction of `ATOMIC_REQUESTS` inside of a lock: who comes next has to see what was committed."""
+"""Transactions and locks: who comes next has to see what was committed, so a lease outlasts a transaction."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class _Every(set[str]):
     def __contains__(self, alias: object) -> bool:
         return True
 
+    def was_told(self, alias: str) -> bool:
+        """Whether `non_atomic_requests`, above the lock, has named a database."""
+        return super().__contains__(alias)
+
 
 def inside_of_lock(view: Any, decorated: Any) -> Any:
     """The view with the transactions that Django would put around `decorated`, which it then does not.
@@ -28,16 +32,23 @@ def inside_of_lock(view: Any, decorated: Any) -> Any:
     if is_async(view):
         return view
     without: set[str] = getattr(view, NOT_ATOMIC, set())
-    setattr(decorated, NOT_ATOMIC, _Every())
+    every = _Every()
+    setattr(decorated, NOT_ATOMIC, every)
 
     @functools.wraps(view)
     def inside(*args: Any, **kwargs: Any) -> Any:
         atomic = view
         for alias, settings in connections.settings.items():
-            if settings["ATOMIC_REQUESTS"] and alias not in without:
+            if settings["ATOMIC_REQUESTS"] and alias not in without and not every.was_told(alias):
                 if is_of_async_class(view, args):
                     raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")  # as Django says it
                 atomic = transaction.atomic(using=alias)(atomic)
         return atomic(*args, **kwargs)
 
     return inside
+
+
+def is_open() -> bool:
+    """Whether a transaction is open in this thread; that which a `TestCase` puts around its tests is none."""
+    blocks: list[Any] = [block for each in connections.all(initialized_only=True) for block in each.atomic_blocks]
+    return any(not block._from_testcase for block in blocks)

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from asgiref.sync import iscoroutinefunction
-from django.db import connection
 from django.http import HttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
@@ -22,7 +21,6 @@ from sync_kit import ConfigurationError, LockError, LockLostError, Mutex, SyncKi
 from sync_kit_django import exclusive, lease_of, rate_limited
 from sync_kit_django._views import templates_of
 from tests.on_django.limited import Under, later, plain, under
-from tests.on_django.shop.models import Order
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
@@ -285,52 +283,6 @@ def test_a_lease_that_is_lost_while_a_template_is_rendered_is_answered_with_503(
 
     with under(("", exclusive("one")(view_later if is_async else view))):
         assert client.get("/").status_code == 503
-
-
-@pytest.mark.parametrize("is_class", [False, True])
-def test_the_transaction_of_a_request_ends_inside(tables, mutex, monkeypatch, is_class):
-    """Who comes next sees what was committed: with the lock inside of the transaction it might not."""
-    from django.db import transaction
-
-    seen = []
-
-    def write(request):
-        Order.objects.create(number="1")
-        transaction.on_commit(lambda: seen.append(mutex.holder("one") is not None))
-        return HttpResponse(str(connection.in_atomic_block))
-
-    view: Any = exclusive("one")(write)
-    if is_class:
-        mine: Any = type("Mine", (View,), {"get": lambda self, request: write(request)})
-        view = exclusive("one")(mine).as_view()
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    with under(("", rate_limited("9/minute")(view))):
-        assert Under("wsgi").get("/").content == b"True"
-    assert seen == [True]
-
-
-def test_a_failed_request_is_rolled_back_as_ever(tables, monkeypatch):
-    @exclusive("one")
-    def view(request):
-        Order.objects.create(number="1")
-        raise ZeroDivisionError
-
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    client = Under("wsgi")
-    client._client.raise_request_exception = False
-    with under(("", view)):
-        assert client.get("/").status_code == 500
-    assert not Order.objects.exists()
-
-
-def test_async_views_are_refused_under_atomic_requests_as_ever(monkeypatch):
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-    said = "You cannot use ATOMIC_REQUESTS with async views"
-    with under(("", exclusive("one")(later))), pytest.raises(RuntimeError, match=said):
-        Under("wsgi").get("/")
-    view: Any = exclusive("one")(Later).as_view()
-    with pytest.raises(RuntimeError, match=said):
-        anyio.run(view, RequestFactory().get("/"))
 
 
 def test_a_request_that_asks_for_what_it_holds_is_a_mistake_that_is_raised():

@@ -1,0 +1,139 @@
+"""`@exclusive` and transactions: who comes next sees what was committed, so a lease outlasts the transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from django.db import connection, transaction
+from django.http import HttpResponse
+from django.test import RequestFactory, TestCase
+from django.views import View
+
+from sync_kit import Mutex
+from sync_kit_django import exclusive, rate_limited
+from tests.on_django.limited import Under, later, plain, under
+from tests.on_django.shop.models import Order
+from tests.on_django.test_exclusive import Later
+
+
+@pytest.fixture
+def mutex(kit):
+    return Mutex("exclusive", kit=kit).blocking
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch):
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+
+@pytest.mark.parametrize("is_class", [False, True])
+def test_the_transaction_of_a_request_ends_inside(tables, mutex, atomic_requests, is_class):
+    """Who comes next sees what was committed: with the lock inside of the transaction it might not."""
+    seen = []
+
+    def write(request):
+        Order.objects.create(number="1")
+        transaction.on_commit(lambda: seen.append(mutex.holder("one") is not None))
+        return HttpResponse(str(connection.in_atomic_block))
+
+    view: Any = exclusive("one")(write)
+    if is_class:
+        mine: Any = type("Mine", (View,), {"get": lambda self, request: write(request)})
+        view = exclusive("one")(mine).as_view()
+    with under(("", rate_limited("9/minute")(view))):
+        assert Under("wsgi").get("/").content == b"True"
+    assert seen == [True]
+
+
+def test_a_failed_request_is_rolled_back_as_ever(tables, atomic_requests):
+    @exclusive("one")
+    def view(request):
+        Order.objects.create(number="1")
+        raise ZeroDivisionError
+
+    client = Under("wsgi")
+    client._client.raise_request_exception = False
+    with under(("", view)):
+        assert client.get("/").status_code == 500
+    assert not Order.objects.exists()
+
+
+def test_async_views_are_refused_under_atomic_requests_as_ever(atomic_requests):
+    said = "You cannot use ATOMIC_REQUESTS with async views"
+    with under(("", exclusive("one")(later))), pytest.raises(RuntimeError, match=said):
+        Under("wsgi").get("/")
+    view: Any = exclusive("one")(Later).as_view()
+    with pytest.raises(RuntimeError, match=said):
+        anyio.run(view, RequestFactory().get("/"))
+
+
+def method(write):
+    class Page(View):
+        @exclusive("one")
+        def get(self, request):
+            return write(request)
+
+    return Page.as_view()
+
+
+def called(write):
+    view = exclusive("one")(write)
+    return lambda request: view(request)
+
+
+AROUND = {
+    "the method of a class": method,
+    "a view that is called": called,
+    "below atomic": lambda write: transaction.atomic(exclusive("one")(write)),
+}
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.parametrize("around", AROUND)
+def test_a_lease_outlasts_a_transaction_that_is_around(tables, mutex, atomic_requests, around, kind):
+    seen = []
+
+    def write(request):
+        Order.objects.create(number="1")
+        transaction.on_commit(lambda: seen.append(mutex.holder("one") is not None))
+        return HttpResponse()
+
+    with under(("", AROUND[around](write))):
+        client = Under(kind)
+        assert client.codes("/", "/") == [200, 200]
+    assert seen == [True, True]
+    assert mutex.holder("one") is None
+
+
+def test_a_lease_is_over_when_a_transaction_around_fails(tables, mutex):
+    def write(request):
+        Order.objects.create(number="1")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        transaction.atomic(exclusive("one")(write))(RequestFactory().get("/"))
+    assert mutex.holder("one") is None
+
+
+def test_the_transaction_of_a_test_case_is_none(mutex):
+    class Case(TestCase):
+        def test(self):
+            request = RequestFactory().get("/")
+            self.kept = exclusive("one")(plain)(request)
+            assert mutex.holder("one") is None
+
+    result = Case("test").run()
+    assert result is not None
+    assert result.wasSuccessful(), result
+
+
+@pytest.mark.parametrize("is_below", [False, True])
+def test_a_view_without_the_transaction_of_requests_has_none(tables, atomic_requests, is_below):
+    def view(request):
+        return HttpResponse(str(connection.in_atomic_block))
+
+    lock, without = exclusive("one"), transaction.non_atomic_requests
+    with under(("", lock(without(view)) if is_below else without(lock(view)))):
+        assert Under("wsgi").get("/").content == b"False"
