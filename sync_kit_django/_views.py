@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 
 from sync_kit import ConfigurationError
 from sync_kit_django._steps import Do, Steps, run, run_async
+from sync_kit_django._values import USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 View = TypeVar("View", bound="Callable[..., Any]")
 """A decorated view looks as it did."""
 
-TEMPLATES = "_sync_kit_templates"
+NEEDS = "_sync_kit_needs"
 """Where a view remembers what it needs of its URL. Other decorators carry that along (`functools.wraps`)."""
 
 
@@ -37,9 +39,16 @@ class Visit:
 
     __slots__ = ("call", "request", "values")
 
-    def __init__(self, request: Any, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        request: Any,
+        view: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parameters: Parameters,
+    ) -> None:
         self.request = request
-        self.values = values_of(request, kwargs)
+        self.values = values_of(request, args, kwargs, parameters)
         call = functools.partial(view, *args, **kwargs)
         self.call = Do(call, call)
 
@@ -91,6 +100,7 @@ class _Calls:
         self.run = self._view = view
         self._steps_of = steps_of
         self._decorator = decorator
+        self._parameters = parameters_of(view)
 
     def steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
         """The steps of one call. Raises `ConfigurationError` if it comes without a request."""
@@ -98,7 +108,7 @@ class _Calls:
         if request is None:
             where = f"{name_of(self._view)} has {self._decorator}"
             raise ConfigurationError(f"{where}, which is for requests, and was called without")
-        return self._steps_of(Visit(request, self.run, args, kwargs))
+        return self._steps_of(Visit(request, self.run, args, kwargs, self._parameters))
 
 
 def _around_class(kind: Any, steps_of: StepsOf, decorator: str, **more: Any) -> Any:
@@ -142,10 +152,41 @@ def base_of(request: Any) -> HttpRequest:
     return base
 
 
-def values_of(request: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the URL as the view gets them: its converters have done their work."""
+class Parameters(NamedTuple):
+    """What is known of the parameters of a view: the names of those that take a position, and what is left out."""
+
+    in_order: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = MappingProxyType({})
+
+
+def parameters_of(view: Any) -> Parameters:
+    """The parameters of a view; none if nobody knows them."""
+    if isinstance(view, functools.partial) and hasattr(view, "__wrapped__"):
+        view = _function_of(view)  # a bound method, which `method_decorator` gives the signature of an unbound one
+    try:
+        parameters = inspect.signature(view).parameters.values()
+    except (TypeError, ValueError):
+        return Parameters()
+    return Parameters(
+        tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)),
+        {each.name: each.default for each in parameters if each.default is not each.empty and each.name != USER},
+    )
+
+
+def values_of(request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], parameters: Parameters) -> dict[str, Any]:
+    """What a view is called with, by name; what it does not take is that of the URL.
+
+    Whoever calls a view by hand, and groups of a `re_path` without names, give it values by position.
+    """
     match = getattr(base_of(request), "resolver_match", None)
-    return {**(match.kwargs if match is not None else {}), **kwargs}
+    behind = next((index + 1 for index, value in enumerate(args) if value is request), 0)
+    placed = dict(zip(parameters.in_order[behind:], args[behind:], strict=False))
+    return {**(match.kwargs if match is not None else {}), **parameters.defaults, **placed, **kwargs}
+
+
+def class_of(view: Any) -> Any:
+    """The class that an `as_view()` is of; a ViewSet of Django REST framework calls it differently."""
+    return getattr(view, "view_class", None) or getattr(view, "cls", None)
 
 
 def name_of(view: Any) -> str:
@@ -170,9 +211,18 @@ def refuse_generators(view: Any, decorator: str) -> None:
         )
 
 
-def remember(view: Any, template: RequestTemplate) -> None:
+class Need(NamedTuple):
+    """A template of a view, and the placeholders that the URL has to fill: the view has no value for them itself."""
+
+    text: str
+    path_names: tuple[str, ...]
+
+
+def remember(decorated: Any, view: Any, template: RequestTemplate) -> None:
     """Note what a view needs of its URL, for the system check."""
-    setattr(view, TEMPLATES, (*getattr(view, TEMPLATES, ()), template))
+    own = parameters_of(view).defaults
+    need = Need(template.keys.text, tuple(name for name in template.path_names if name not in own))
+    setattr(decorated, NEEDS, (*getattr(decorated, NEEDS, ()), need))
 
 
 def check_parameters(view: Any, template: RequestTemplate) -> None:
@@ -191,13 +241,9 @@ def check_parameters(view: Any, template: RequestTemplate) -> None:
         template.keys.require([*template.other_names, *parameters])
 
 
-def templates_of(view: Any) -> Iterator[RequestTemplate]:
+def needs_of(view: Any) -> Iterator[Need]:
     """What the decorators of a view need of its URL: of a function, of `as_view()`, and of the methods of its class."""
-    kind = getattr(view, "view_class", None)
+    kind = class_of(view)
     methods = [] if kind is None else [getattr(kind, name, None) for name in kind.http_method_names]
-    seen: list[RequestTemplate] = []
-    for one in (view, kind, *methods):
-        for template in getattr(one, TEMPLATES, ()):
-            if not any(template is known for known in seen):
-                seen.append(template)
-                yield template
+    noted = [need for one in (view, kind, *methods) for need in getattr(one, NEEDS, ())]
+    yield from dict.fromkeys(noted)

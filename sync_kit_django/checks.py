@@ -21,7 +21,7 @@ from sync_kit.cli.server_checks import check_server
 from sync_kit.kit import default_kit
 from sync_kit_django import conf
 from sync_kit_django._registry import all_queues, choose, doubled_tasks
-from sync_kit_django._views import name_of, templates_of
+from sync_kit_django._views import name_of, needs_of
 from sync_kit_django.commit import Rule
 
 if TYPE_CHECKING:
@@ -145,14 +145,14 @@ def check_placeholders(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Error(
-            f"<{name}> in {template.keys.text!r} is no value of the URL {route!r}: {_listed(known)}",
+            f"<{name}> in {need.text!r} is no value of the URL {route!r}: {_listed(known)}",
             hint="write one of them, or <user>, <query.x> or <header.x>",
             obj=name_of(view),
             id="sync_kit.E006",
         )
         for route, known, view in _routes(get_resolver())
-        for template in templates_of(view)
-        for name in template.path_names
+        for need in needs_of(view)
+        for name in need.path_names
         if name not in known
     ]
 
@@ -165,10 +165,11 @@ def _routes(resolver: URLResolver, above: str = "", known: frozenset[str] = froz
     """Each view below: its URL, the names of the values that this gives it, and the view."""
     for each in resolver.url_patterns:
         route = f"{above}{each.pattern}"
-        names = known | each.pattern.regex.groupindex.keys()
+        regex = each.pattern.regex
+        names = known | regex.groupindex.keys()
         if isinstance(each, URLResolver):
             yield from _routes(each, route, names | each.default_kwargs.keys())
-        else:
+        elif regex.groupindex or not regex.groups:  # groups without names are told by position
             yield route, names | each.default_args.keys(), each.callback
 
 

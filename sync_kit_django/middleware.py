@@ -15,6 +15,7 @@ from sync_kit_django._answers import refuse
 from sync_kit_django._charges import charges_of
 from sync_kit_django._limit import OPTIONS, Limit
 from sync_kit_django._steps import Do, run, run_async
+from sync_kit_django._views import class_of
 from sync_kit_django.ratelimit import AWAY, EXEMPT, exemptions, refusal
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _is_for_exempt(request: HttpRequest) -> bool:
         view: Any = resolve(request.path_info, urlconf).func
     except Resolver404:
         return False
-    return any(getattr(one, EXEMPT, False) for one in (view, getattr(view, "view_class", None)))
+    return any(getattr(one, EXEMPT, False) for one in (view, class_of(view)))
 
 
 class _Paths:

@@ -98,7 +98,7 @@ def exclusive(
         check_parameters(view, section.template)
         function = None if isinstance(view, type) else function_of(view, section)
         decorated = around(view, section.step, "@exclusive", otherwise=function, inside=inside_of_lock)
-        remember(decorated, section.template)
+        remember(decorated, view, section.template)
         return cast("View", decorated)
 
     return decorate

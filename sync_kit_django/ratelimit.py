@@ -60,7 +60,7 @@ def rate_limited(*rules: str | Rule | RateLimiter, **options: Unpack[LimitOption
         decorated = around(view, functools.partial(_visit, limit), "@rate_limited")
         if limit.template is not None:
             check_parameters(view, limit.template)
-            remember(decorated, limit.template)
+            remember(decorated, view, limit.template)
         return cast("View", decorated)
 
     return decorate

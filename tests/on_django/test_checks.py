@@ -119,8 +119,15 @@ def wrong(request, **values):
     return HttpResponse()
 
 
+@exclusive("page:<number>")
+def page(request, number=1):
+    return HttpResponse()
+
+
 urlpatterns = [
     path("right/<int:a>/", right),
+    path("pages/", page),
+    re_path(r"^pages/(\d+)/$", page),
     path("by-regex/<str:kind>/", include([re_path(r"^(?P<slug>[a-z]+)/$", wrong), path("", wrong, name="without")])),
     path("given/", include([path("<slug:slug>/", wrong, {"kind": "a"})])),
     path("reports/<int:year>/", Reports.as_view()),

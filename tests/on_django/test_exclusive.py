@@ -8,18 +8,19 @@ from typing import Any
 
 import anyio
 import pytest
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 from django.test.utils import override_settings
+from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
 
 from sync_kit import ConfigurationError, LockError, LockLostError, Mutex, SyncKit, Unavailable
 from sync_kit_django import exclusive, lease_of, rate_limited
-from sync_kit_django._views import templates_of
+from sync_kit_django._views import needs_of
 from tests.on_django.limited import Under, later, plain, under
 
 
@@ -73,7 +74,7 @@ EVERY = {
 def test_the_same_resource_is_busy_and_another_is_not(client, mutex, kind):
     view = EVERY[kind]()
     assert iscoroutinefunction(view) == kind.startswith("async")
-    assert ("id",) in [template.path_names for template in templates_of(view)]
+    assert ("id",) in [need.path_names for need in needs_of(view)]
     with under(("reports/<int:id>/", view)):
         with mutex.lock("report:7"):
             busy = client.get("/reports/7/", headers={"accept": "application/json"})
@@ -109,6 +110,37 @@ def test_the_url_the_query_and_headers_name_the_resource(client, mutex):
         assert client.get("/7/?lang=a", headers={"x-tenant": "acme"}).status_code == 200
         said = client.get("/7/?lang=a", headers={"accept": "application/json"})
         assert (said.status_code, said.json()["detail"]) == (400, "The header 'x-tenant' is missing.")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_value_is_what_the_view_is_called_with_however_it_is_passed(client, mutex, is_async):
+    def view(request, number=1):
+        return HttpResponse(str(mutex.holder(f"page:{number}") is not None))
+
+    async def view_later(request, number=1):
+        return await sync_to_async(view, thread_sensitive=False)(request, number)
+
+    page: Any = exclusive("page:<number>")(view_later if is_async else view)
+    routes = [
+        path("", page),
+        re_path(r"^by-position/(\d+)/$", page),
+        path("of-another-url/<int:number>/", lambda request, number: page(request, number + 1)),
+        path("left-out/<int:number>/", lambda request, number: page(request)),
+    ]
+    with under(*routes[: 2 if is_async else 4]):
+        for path_ in ["/", "/by-position/7/", "/of-another-url/7/", "/left-out/7/"][: 2 if is_async else 4]:
+            assert client.get(path_).content == b"True"
+
+
+def test_methods_are_named_by_position_too(client, mutex):
+    def get(self, request, number):
+        return HttpResponse(str(mutex.holder(f"page:{number}") is not None))
+
+    lock = exclusive("page:<number>")
+    for method in (lock(get), method_decorator(lock)(get)):
+        kind: Any = type("Mine", (View,), {"get": method})
+        with under(re_path(r"^(\d+)/$", kind.as_view())):
+            assert client.get("/7/").content == b"True"
 
 
 def test_who_is_nobody_is_answered_with_401(client):

@@ -17,7 +17,7 @@ from django.views.generic import TemplateView
 
 from sync_kit import ConfigurationError, RateLimiter
 from sync_kit_django import rate_limited
-from sync_kit_django._views import name_of, templates_of
+from sync_kit_django._views import name_of, needs_of
 from tests.on_django.limited import Under, later, plain, under
 
 
@@ -221,7 +221,7 @@ def test_a_placeholder_that_the_view_does_not_name_is_refused_where_it_is_writte
 
 def test_a_placeholder_that_no_url_has_is_told_at_the_first_request():
     limited = rate_limited("1/minute", key="<ident>:<user>")(plain)
-    assert [template.path_names for template in templates_of(limited)] == [("ident",)]
+    assert [need.path_names for need in needs_of(limited)] == [("ident",)]
     with pytest.raises(ConfigurationError, match="<ident> .*use one of id, user"):
         limited(RequestFactory().get("/7/"), id=7)
 
@@ -234,7 +234,7 @@ def test_placeholders_are_remembered_for_the_system_check_on_views_of_every_kind
     dispatched: Any = method_decorator(by_id, name="dispatch")(type("Mine", (Page,), {}))
     views = [by_id(plain), by_id(Page).as_view(), by_id(Page.as_view()), Mine.as_view(), dispatched.as_view()]
     for view in [*views, csrf_exempt(views[0])]:
-        assert [template.path_names for template in templates_of(view)] == [("id",)]
+        assert [need.path_names for need in needs_of(view)] == [("id",)]
 
 
 @pytest.mark.parametrize(
