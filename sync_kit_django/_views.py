@@ -244,6 +244,7 @@ def check_parameters(view: Any, template: RequestTemplate) -> None:
 def needs_of(view: Any) -> Iterator[Need]:
     """What the decorators of a view need of its URL: of a function, of `as_view()`, and of the methods of its class."""
     kind = class_of(view)
-    methods = [] if kind is None else [getattr(kind, name, None) for name in kind.http_method_names]
+    names = () if kind is None else (*kind.http_method_names, *(getattr(view, "actions", None) or {}).values())
+    methods = [getattr(kind, name, None) for name in names]
     noted = [need for one in (view, kind, *methods) for need in getattr(one, NEEDS, ())]
     yield from dict.fromkeys(noted)

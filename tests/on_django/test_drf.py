@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.test.utils import modify_settings, override_settings
@@ -15,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 
 from sync_kit import Mutex, RateLimiter, SyncKit
 from sync_kit_django import exclusive, rate_limit_exempt, rate_limited
@@ -212,6 +214,23 @@ def test_around_a_view_the_adapter_answers():
             assert [Client().get(path, headers=json).status_code for _ in range(2)] == [200, 429]
             assert Client().get(path, headers=json)["Content-Type"] == "application/problem+json"
     assert page.csrf_exempt
+
+
+@pytest.mark.parametrize("way", ["class", "as_view"])
+def test_sets_of_views_may_be_exempt_and_are_checked(way):
+    class Pages(ViewSet):  # type: ignore[misc]
+        @exclusive("one:<number>")
+        def list(self, request, number):
+            return Response({})
+
+    view = rate_limit_exempt(Pages).as_view if way == "class" else lambda of: rate_limit_exempt(Pages.as_view(of))
+    with (
+        under(("pages/", view({"get": "list"})), ("other/", view_with())),
+        modify_settings(MIDDLEWARE={"prepend": "sync_kit_django.RateLimitMiddleware"}),
+    ):
+        assert "RateLimit" not in Client(raise_request_exception=False).get("/pages/")
+        assert "RateLimit" in Client().get("/other/")
+        assert [message.id for message in run_checks(tags=["sync_kit"])] == ["sync_kit.E006"]
 
 
 def test_views_may_be_exclusive_and_exempt(kit):
