@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sync_kit import ConfigurationError, RateLimitError, Unavailable
@@ -121,7 +122,7 @@ def protect_login(login: Login, *rules: str | Rule, field: str = "username", **o
     Args:
         login: a login view, or an `AdminSite`, whose login is protected from then on.
         rules: texts such as `"5/minute"` or `Rule` values; they hold for each address and for each name.
-        field: the field of the form that has the name. It is hashed before it is counted, in lower case.
+        field: the field of the form that has the name. It is hashed before it is counted, in lower case and NFKC.
         options: see `LimitOptions`; `key` and `methods` are set here.
 
     Returns:
@@ -149,5 +150,6 @@ def _protected(view: Any, rules: tuple[Any, ...], field: str, options: Any) -> A
 
 
 def _name_tried(request: Any, field: str) -> str:
-    name = request.POST.get(field, "").strip().casefold()
+    """The name as the login reads it: what it takes for one name is one, in whatever letters that is written."""
+    name = unicodedata.normalize("NFKC", request.POST.get(field, "")).strip().casefold()
     return hashed(name) if name else f"~{client_address(request)}"

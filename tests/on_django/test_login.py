@@ -51,6 +51,13 @@ def test_tries_are_limited_by_the_name_that_is_tried_from_wherever(login, tables
     assert tries(client, login, "bob", peer="192.0.2.9") == [200]
 
 
+def test_a_name_that_the_login_reads_as_another_is_counted_as_that(login, tables):
+    client, wide = Under("wsgi"), str.maketrans("an", "\uff41\uff4e")
+    for number, name in enumerate(["ann", "ann".translate(wide), "a\uff4en"]):
+        assert tries(client, login, name, peer=f"192.0.2.{number}") == [200]
+    assert tries(client, login, "\uff41nn\u2003", peer="192.0.2.9") == [429]
+
+
 def test_names_that_are_tried_are_not_to_be_seen_in_redis(login, tables, server):
     tries(Under("wsgi"), login, "secret-name")
     with server.client() as redis:
