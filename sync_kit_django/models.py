@@ -30,6 +30,7 @@ class BackgroundJob(models.Model):
 
     class Meta:
         managed = False
+        base_manager_name = "objects"
         default_permissions = ("view", "change", "delete")
         verbose_name = _("background job")
         verbose_name_plural = _("background jobs")

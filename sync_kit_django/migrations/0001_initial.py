@@ -15,6 +15,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "background job",
                 "verbose_name_plural": "background jobs",
                 "managed": False,
+                "base_manager_name": "objects",
                 "default_permissions": ("view", "change", "delete"),
             },
         ),

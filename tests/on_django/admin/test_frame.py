@@ -32,9 +32,10 @@ def test_there_is_nothing_to_migrate(field):
         call_command("makemigrations", "sync_kit_django", check=True, dry_run=True, verbosity=0)
 
 
-def test_the_database_has_no_table_and_nobody_misses_it():
+@pytest.mark.parametrize("is_all", [False, True])
+def test_the_database_has_no_table_and_nobody_misses_it(is_all):
     out = io.StringIO()
-    call_command("dumpdata", "sync_kit_django", stdout=out)
+    call_command("dumpdata", "sync_kit_django", all=is_all, stdout=out)
     assert out.getvalue().strip() == "[]"
     assert list(BackgroundJob.objects.all()) == []
 
