@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from uuid import UUID
 
 from sync_kit import ConfigurationError, RateLimiter, SyncKit
 from sync_kit.options import Seconds, refuse_unknown, shown, whole
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from sync_kit_django._steps import Steps
     from sync_kit_django._values import UserOf
 
-KeyOf = Callable[[Any], "str | int | Awaitable[str | int]"]
+KeyOf = Callable[[Any], "str | int | UUID | Awaitable[str | int | UUID | None] | None"]
 CostOf = Callable[[Any], "int | Awaitable[int]"]
 
 LIMITER_OPTIONS = ("limit", "window", "name", "on_error", "replicas", "shadow", "kit")
@@ -36,7 +38,7 @@ class LimitOptions(TypedDict, total=False):
         limit, window: requests (or units of `cost`), and seconds (60 if not given).
         key: who is counted: `"ip"`, the client's address, if not given; `"user"`: who is signed in, else the address;
             a template such as `"<id>:<user>"` or `"<header.x-api-key>"` (see `RequestTemplate`; where a request lacks a
-            value, its address is counted); or a function of the request, sync or async.
+            value, its address is counted); or a function of the request, sync or async, whose None is the address.
         cost: units that a request costs: a number, or a function of the request, sync or async. 1 if not given.
         methods: the methods that are counted, all if not given. GET stands for HEAD too.
         user: what `<user>` is: a function of the request, sync or async; `request.user` if not given.
@@ -115,20 +117,32 @@ class Limit:
     def charge(self, request: Any, values: Mapping[str, Any], charges: Charges) -> Steps[Charge]:
         """Charge a request, whose URL has these `values`, once. Raises `Unavailable` if `on_error` is `"raise"`."""
         limiter = self.limiter
-        if self._key is not None:
-            key: Any = yield ask(self._key, request)
-        else:
-            key = yield from self._known_key(request, values, limiter)
+        key = yield from self._key_of(request, values, limiter)
         cost = (yield ask(self._cost, request)) if callable(self._cost) else self._cost
         return (yield from charges.charge(limiter, key, cost, returned=self._routed))
 
-    def _known_key(self, request: Any, values: Mapping[str, Any], limiter: RateLimiter) -> Steps[str]:
-        if self.template is None:
+    def _key_of(self, request: Any, values: Mapping[str, Any], limiter: RateLimiter) -> Steps[str | int]:
+        key: str | int | None = None
+        if self._key is not None:
+            key = yield from self._asked(request, limiter)
+        elif self.template is None:
             return self._client.of(request, limiter)
-        try:
-            return (yield from self.template.fill(request, values))
-        except MissingValue:  # `~` is encoded in values: nobody can call himself so
-            return f"~{self._client.of(request, limiter)}"
+        else:
+            with suppress(MissingValue):
+                key = yield from self.template.fill(request, values)
+        # `~` is encoded in values: nobody can call himself so
+        return f"~{self._client.of(request, limiter)}" if key in (None, "") else key
+
+    def _asked(self, request: Any, limiter: RateLimiter) -> Steps[str | int | None]:
+        key = yield ask(self._key, request)
+        if key is None or isinstance(key, (str, int)):
+            return key
+        if isinstance(key, UUID):
+            return str(key)
+        raise ConfigurationError(
+            f"limiter {limiter.name!r}: key= must return a text or a number, or None for the address, not "
+            f"{type(key).__name__}"
+        )
 
     def _read_template(self, key: object, user: UserOf | None) -> RequestTemplate | None:
         text = WORDS.get(key, key) if isinstance(key, str) else key

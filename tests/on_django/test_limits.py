@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+import uuid
 from typing import Any
 
 import pytest
@@ -193,6 +194,18 @@ def test_cost_and_key_may_be_functions_of_either_kind(client, view, is_async):
     with under(("", rate_limited("10/minute", key=key, cost=cost)(view))):
         assert client.codes("/?cost=6", "/?cost=6", "/?cost=4", headers={"x-key": "a"}) == [200, 429, 200]
         assert client.codes("/?cost=6", headers={"x-key": "b"}) == [200]
+
+
+@pytest.mark.parametrize("view", [plain, later])
+def test_a_key_function_may_know_nobody_and_return_an_odd_primary_key(client, view):
+    wrong: Any = lambda request: b"a"  # noqa: E731
+    keys = iter([None, "", None, uuid.UUID(int=7), uuid.UUID(int=7)])
+    with under(("", rate_limited("2/minute", key=lambda request: next(keys))(view))):
+        assert client.codes(*["/"] * 5) == [200, 200, 429, 200, 200]
+    with under(("", rate_limited("2/minute", key=wrong, name="odd")(view))):
+        said = "limiter 'odd': key= must return a text or a number, or None for the address, not bytes"
+        with pytest.raises(ConfigurationError, match=said):
+            client.get("/")
 
 
 def test_a_template_counts_by_values_of_the_url_the_query_and_headers(client):
