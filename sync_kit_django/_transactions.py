@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
 
-from sync_kit_django._views import is_async, is_of_async_class
+from sync_kit_django._views import base_of, is_async, is_of_async_class, request_in
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LEASE = "_sync_kit_lease"
+"""Where the lease stands in a request."""
 NOT_ATOMIC = "_non_atomic_requests"
 """Where Django looks for the databases whose transaction it does not put around a view."""
 
@@ -37,18 +43,41 @@ def inside_of_lock(view: Any, decorated: Any) -> Any:
 
     @functools.wraps(view)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        atomic = view
-        for alias, settings in connections.settings.items():
-            if settings["ATOMIC_REQUESTS"] and alias not in without and not every.was_told(alias):
-                if is_of_async_class(view, args):
-                    raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")  # as Django says it
-                atomic = transaction.atomic(using=alias)(atomic)
-        return atomic(*args, **kwargs)
+        aliases = [
+            alias
+            for alias, settings in connections.settings.items()
+            if settings["ATOMIC_REQUESTS"] and alias not in without and not every.was_told(alias)
+        ]
+        if aliases and is_of_async_class(view, args):
+            raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")  # as Django says it
+        with ExitStack() as transactions:
+            for alias in aliases:
+                transactions.enter_context(transaction.atomic(using=alias))
+            response = view(*args, **kwargs)
+            if _is_over(getattr(base_of(request_in(args, kwargs)), LEASE)):
+                _roll_back()
+        return response
 
     return inside
 
 
 def is_open() -> bool:
     """Whether a transaction is open in this thread; that which a `TestCase` puts around its tests is none."""
-    blocks: list[Any] = [block for each in connections.all(initialized_only=True) for block in each.atomic_blocks]
-    return any(not block._from_testcase for block in blocks)
+    return any(_with_transactions())
+
+
+def _with_transactions() -> Iterator[Any]:
+    for connection in connections.all(initialized_only=True):
+        blocks: list[Any] = connection.atomic_blocks
+        if any(not block._from_testcase for block in blocks):
+            yield connection
+
+
+def _is_over(lease: Any) -> bool:
+    return bool(lease.lost or lease.expires_in == 0.0)
+
+
+def _roll_back() -> None:
+    """Let nothing be committed of what was written without a lease."""
+    for connection in _with_transactions():
+        connection.set_rollback(True)

@@ -16,7 +16,7 @@ from sync_kit_django._answers import problem, refuse
 from sync_kit_django._functions import function_of
 from sync_kit_django._steps import Do, run
 from sync_kit_django._streams import hold
-from sync_kit_django._transactions import inside_of_lock
+from sync_kit_django._transactions import LEASE, inside_of_lock
 from sync_kit_django._values import MissingValue, RequestTemplate
 from sync_kit_django._views import View, around, base_of, check_parameters, remember
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("sync_kit")
 
 OPTIONS = ("on_conflict", "ttl", "wait", "user", "name", "kit")
-LEASE = "_sync_kit_lease"
-"""Where the lease stands in a request."""
 WAIT = 10.0
 OUTAGE = 10.0
 """Seconds between two refusals for want of Redis that are taken for one outage, and logged once."""

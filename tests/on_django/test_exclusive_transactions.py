@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anyio
@@ -12,10 +13,16 @@ from django.test import RequestFactory, TestCase
 from django.views import View
 
 from sync_kit import Mutex
-from sync_kit_django import exclusive, rate_limited
+from sync_kit_django import exclusive, lease_of, rate_limited
 from tests.on_django.limited import Under, later, plain, under
 from tests.on_django.shop.models import Order
 from tests.on_django.test_exclusive import Later
+
+
+def until(condition, seconds=10):
+    ends = time.monotonic() + seconds
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def test_async_views_are_refused_under_atomic_requests_as_ever(atomic_requests):
 
 def method(write):
     class Page(View):
-        @exclusive("one")
+        @exclusive("one", ttl=0.3)
         def get(self, request):
             return write(request)
 
@@ -79,14 +86,23 @@ def method(write):
 
 
 def called(write):
-    view = exclusive("one")(write)
+    view = exclusive("one", ttl=0.3)(write)
     return lambda request: view(request)
+
+
+def whole(write):
+    @exclusive("one", ttl=0.3)
+    class Page(View):
+        def get(self, request):
+            return write(request)
+
+    return Page.as_view()
 
 
 AROUND = {
     "the method of a class": method,
     "a view that is called": called,
-    "below atomic": lambda write: transaction.atomic(exclusive("one")(write)),
+    "below atomic": lambda write: transaction.atomic(exclusive("one", ttl=0.3)(write)),
 }
 
 
@@ -115,6 +131,26 @@ def test_a_lease_is_over_when_a_transaction_around_fails(tables, mutex):
     with pytest.raises(ZeroDivisionError):
         transaction.atomic(exclusive("one")(write))(RequestFactory().get("/"))
     assert mutex.holder("one") is None
+
+
+AROUND_OR_INSIDE = {
+    **AROUND,
+    "a function": exclusive("one", ttl=0.3),
+    "a class": whole,
+}
+
+
+@pytest.mark.parametrize("around", AROUND_OR_INSIDE)
+def test_nothing_is_committed_of_what_was_written_without_a_lease(tables, mutex, atomic_requests, around):
+    def write(request):
+        Order.objects.create(number="1")
+        mutex.break_lock("one")
+        until(lambda: lease_of(request).lost)
+        return HttpResponse()
+
+    with under(("", AROUND_OR_INSIDE[around](write))):
+        assert Under("wsgi").get("/").status_code == 503
+    assert not Order.objects.exists()
 
 
 def test_the_transaction_of_a_test_case_is_none(mutex):
