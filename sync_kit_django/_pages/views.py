@@ -110,6 +110,7 @@ def workers(frame: Frame) -> HttpResponse:
 def change(frame: Frame, key: str) -> HttpResponse:
     """Where entries of the admin's log point to: `queue/job`, or `queue/` for the queue itself."""
     queue, _slash, job = key.rpartition("/")
+    queue_named(queue)
     return HttpResponseRedirect(frame.link("job", queue, job) if job else frame.link("queue", queue))
 
 

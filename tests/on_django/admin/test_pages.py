@@ -203,7 +203,11 @@ def test_a_queue_with_an_odd_name_has_pages(name, queues, client):
 
 
 @pytest.mark.parametrize(
-    "page", ["queue/other/", "queue/other/job/1/", "queue/mail/job/nothing/", "queue/mail/job/%20/"]
+    "page",
+    [
+        *("queue/other/", "queue/other/job/1/", "queue/mail/job/nothing/", "queue/mail/job/%20/"),
+        *("mail/change/", "other_2Fnothing/change/", "_ZZ/change/", "%F0%9F%98%80/change/"),
+    ],
 )
 def test_what_is_not_there_is_not_found(page, mail, client):
     assert client.get(ROOT + page).status_code == 404
