@@ -77,13 +77,20 @@ def _handler(status: int) -> Callable[..., Any] | None:
 
 
 def _called(handler: Callable[..., Any], request: HttpRequest, error: Exception) -> Any:
-    return to_the_end(handler(request, exception=error))
+    response = to_the_end(handler(request, exception=error))
+    return response if _is_rendered(response) else response.render()
 
 
 async def _called_later(handler: Callable[..., Any], request: HttpRequest, error: Exception) -> Any:
-    if iscoroutinefunction(handler):
-        return await handler(request, exception=error)
-    return await sync_to_async(_called)(handler, request, error)
+    if not iscoroutinefunction(handler):
+        return await sync_to_async(_called)(handler, request, error)
+    response = await handler(request, exception=error)
+    return response if _is_rendered(response) else await sync_to_async(response.render)()
+
+
+def _is_rendered(response: Any) -> bool:
+    """Whether there is nothing to render, as Django does for the views and handlers that it calls itself."""
+    return getattr(response, "is_rendered", True)
 
 
 def _prefers_json(request: HttpRequest) -> bool:

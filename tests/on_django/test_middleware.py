@@ -12,6 +12,8 @@ import pytest
 from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.models import User
 from django.http import HttpResponse
+from django.template import engines
+from django.template.response import TemplateResponse
 from django.test import RequestFactory
 from django.test.utils import modify_settings, override_settings
 from django.utils.decorators import method_decorator
@@ -208,3 +210,19 @@ def test_the_handler_of_the_project_answers(client, around):
     with under(("", plain), handler429=handler), around(LIMIT=1):
         client.get("/")
         assert client.get("/").content == b'{"wait": true}'
+
+
+def with_template(request, exception):
+    template = engines["django"].from_string("wait {{ wait }}")
+    return TemplateResponse(request, template, {"wait": exception.retry_after > 0}, status=429)
+
+
+async def with_template_later(request, exception):
+    return with_template(request, exception)
+
+
+@pytest.mark.parametrize("handler", [with_template, with_template_later])
+def test_the_handler_of_the_project_may_leave_the_rendering_to_others(client, around, handler):
+    with under(("", plain), handler429=handler), around(LIMIT=1):
+        client.get("/")
+        assert client.get("/").content == b"wait True"
