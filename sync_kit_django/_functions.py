@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -10,12 +11,15 @@ from django.core.management.base import BaseCommand, CommandError
 from sync_kit import LockError, LockLostError, Unavailable
 from sync_kit.mutex import KeyTemplate
 from sync_kit.mutex.decorator import done, filled
+from sync_kit_django._transactions import is_open
 from sync_kit_django._views import is_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sync_kit_django.mutex import Section
+
+log = logging.getLogger("sync_kit")
 
 OWN = (LockError, LockLostError, Unavailable)
 RETURN_CODES: dict[type[Exception], int] = {LockError: 75, Unavailable: 69, LockLostError: 1}
@@ -30,10 +34,20 @@ def function_of(function: Callable[..., Any], section: Section) -> Callable[...,
         """Made at the first call: only then is this known to be no view."""
         return filled(KeyTemplate(section.template.keys.text), function)
 
+    @functools.cache
+    def warn() -> None:
+        log.warning(
+            "%s was called inside of a transaction, which commits after the lease of @exclusive has ended: who is next "
+            "may not see what was written. Open the transaction inside of the function",
+            getattr(function, "__qualname__", function),
+        )
+
     def plain(*args: Any, **kwargs: Any) -> Any:
         guard = section.lock(name_of()(args, kwargs))
         try:
             with guard:
+                if is_open():
+                    warn()
                 return done(function, function(*args, **kwargs))
         except OWN as error:
             return _instead(error, guard, section, args)

@@ -173,3 +173,15 @@ def test_a_view_without_the_transaction_of_requests_has_none(tables, atomic_requ
     lock, without = exclusive("one"), transaction.non_atomic_requests
     with under(("", lock(without(view)) if is_below else without(lock(view)))):
         assert Under("wsgi").get("/").content == b"False"
+
+
+def test_a_function_inside_of_a_transaction_is_warned_of_once(mutex, caplog):
+    @exclusive("one")
+    def function():
+        return mutex.holder("one") is not None
+
+    assert function()
+    assert not caplog.records
+    with transaction.atomic():
+        assert [function(), function()] == [True, True]
+    assert ["was called inside of a transaction" in record.getMessage() for record in caplog.records] == [True]
