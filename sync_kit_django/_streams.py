@@ -35,7 +35,7 @@ def hold(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
         _render_inside(response, guard, lost)
         guard.keep(response)
     elif isinstance(guard, BlockingGuard) and hasattr(response, "close") and transaction_is_open():
-        response._resource_closers.append(guard.end_here)
+        response._resource_closers.append(Closer(guard))
         guard.keep(response)
     return response
 
@@ -46,6 +46,20 @@ def _end_here(guard: Guard | BlockingGuard) -> LockLostError | None:
         return guard.end_here()
     guard.end_soon()
     return None
+
+
+class Closer:
+    """Ends a lease when its response is closed; what a cache keeps of it ends nothing."""
+
+    def __init__(self, guard: BlockingGuard | None) -> None:
+        self._guard = guard
+
+    def __call__(self) -> None:
+        if self._guard is not None:
+            self._guard.end_here()
+
+    def __reduce__(self) -> tuple[type[Closer], tuple[None]]:
+        return Closer, (None,)
 
 
 class Parts:

@@ -7,10 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
+from django.core.cache import cache
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import RequestFactory, TestCase
 from django.views import View
+from django.views.decorators.cache import cache_page
 
 from sync_kit import Mutex
 from sync_kit_django import exclusive, lease_of, rate_limited
@@ -120,6 +122,13 @@ def test_a_lease_outlasts_a_transaction_that_is_around(tables, mutex, atomic_req
         client = Under(kind)
         assert client.codes("/", "/") == [200, 200]
     assert seen == [True, True]
+    assert mutex.holder("one") is None
+
+
+def test_a_response_that_outlasts_a_transaction_can_be_cached(tables, mutex, atomic_requests):
+    cache.clear()
+    with under(("", cache_page(60)(method(plain)))):
+        assert Under("wsgi").codes("/", "/") == [200, 200]
     assert mutex.holder("one") is None
 
 
