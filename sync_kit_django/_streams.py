@@ -136,10 +136,10 @@ def _render_inside(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> N
     @functools.wraps(render)
     def rendering() -> Any:
         loss = None
+        del response.render  # a cache that waits for the rendering pickles what is there
         try:
             rendered = render()
         finally:
-            del response.render
             loss = _end_here(guard)
         return rendered if loss is None else lost(loss)
 

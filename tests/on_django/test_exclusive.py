@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.core.cache import cache
 from django.http import HttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
@@ -17,6 +18,7 @@ from django.test.utils import override_settings
 from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import cache_page
 
 from sync_kit import ConfigurationError, LockError, LockLostError, Mutex, SyncKit, Unavailable
 from sync_kit_django import exclusive, lease_of, rate_limited
@@ -279,6 +281,20 @@ def test_a_template_is_rendered_inside(client, mutex, is_async):
     with under(("", exclusive("one")(view_later if is_async else view))):
         response = client.get("/")
     assert response.status_code == 200
+    assert [holder is not None for holder in seen] == [True]
+    assert mutex.holder("one") is None
+
+
+def test_what_is_rendered_inside_can_be_cached(client, mutex):
+    seen = []
+    template = engines["django"].from_string("{{ look }}")
+
+    def view(request):
+        return TemplateResponse(request, template, {"look": lambda: seen.append(mutex.holder("one"))})
+
+    cache.clear()
+    with under(("", cache_page(60)(exclusive("one")(view)))):
+        assert client.codes("/", "/") == [200, 200]
     assert [holder is not None for holder in seen] == [True]
     assert mutex.holder("one") is None
 
