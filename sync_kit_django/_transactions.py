@@ -43,11 +43,8 @@ def inside_of_lock(view: Any, decorated: Any) -> Any:
 
     @functools.wraps(view)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        aliases = [
-            alias
-            for alias, settings in connections.settings.items()
-            if settings["ATOMIC_REQUESTS"] and alias not in without and not every.was_told(alias)
-        ]
+        asked = (alias for alias, settings in connections.settings.items() if settings["ATOMIC_REQUESTS"])
+        aliases = [alias for alias in asked if alias not in without and not every.was_told(alias)]
         if aliases and is_of_async_class(view, args):
             raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")  # as Django says it
         with ExitStack() as transactions:
