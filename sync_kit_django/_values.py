@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.utils.functional import SimpleLazyObject
+from asgiref.sync import sync_to_async
+from django.utils.functional import SimpleLazyObject, empty
 
 from sync_kit import ConfigurationError
 from sync_kit.mutex import KeyTemplate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("query", "header")
 USER = "user"
+AUTHENTICATION = "django.contrib.auth.middleware"
 
 
 class MissingValue(Exception):
@@ -102,9 +104,11 @@ def signed_in(request: Any) -> Do:
 
 async def _key_of_later(request: Any) -> Any:
     user = _user(request)
-    if isinstance(user, SimpleLazyObject) and not hasattr(request, "_cached_user") and hasattr(request, "auser"):
-        user = await request.auser()
-    return _key_of(user)
+    if not isinstance(user, SimpleLazyObject) or user._wrapped is not empty:
+        return _key_of(user)
+    if user.__dict__["_setupfunc"].__module__ != AUTHENTICATION:  # another middleware, unknown to auser
+        return await sync_to_async(_key_of)(user)
+    return _key_of(user if hasattr(request, "_cached_user") else await request.auser())
 
 
 def _user(request: Any) -> Any:

@@ -7,11 +7,13 @@ from typing import Any
 
 import anyio
 import pytest
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection
 from django.http import HttpResponse
 from django.test import RequestFactory
-from django.test.utils import CaptureQueriesContext, override_settings
+from django.test.utils import CaptureQueriesContext, modify_settings, override_settings
+from django.utils.functional import SimpleLazyObject
 
 from sync_kit import ConfigurationError
 from sync_kit_django import client_address, exclusive, rate_limited
@@ -175,3 +177,28 @@ def test_a_user_that_a_middleware_has_loaded_is_not_asked_for_again(tables):
     with CaptureQueriesContext(connection) as queries:
         response: Any = anyio.run(rate_limited("9/minute", key="user")(later), request)
     assert (response.status_code, len(queries)) == (200, 0)
+
+
+class ByToken:
+    """A middleware of somebody else, which knows users that have no session."""
+
+    sync_capable = async_capable = True
+
+    def __new__(cls, get_response):
+        def make(request):
+            request.user = SimpleLazyObject(lambda: User.objects.get(username=request.headers["x-token"]))
+            return get_response(request)
+
+        return markcoroutinefunction(make) if iscoroutinefunction(get_response) else make
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.parametrize("view", [plain, later])
+def test_a_user_of_another_middleware_is_who_is_signed_in(tables, kind, view):
+    for name in ("ann", "bob"):
+        User.objects.create_user(name)
+    decorated = rate_limited("1/minute", key="user")(exclusive("cart:<user>")(view))
+    with under(("", decorated)), modify_settings(MIDDLEWARE={"append": f"{__name__}.ByToken"}):
+        client = Under(kind)
+        codes = [client.get("/", headers={"x-token": name}).status_code for name in ("ann", "ann", "bob")]
+    assert codes == [200, 429, 200]
