@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unittest
 from typing import Any
 
 import anyio
@@ -165,13 +166,13 @@ def test_nothing_is_committed_of_what_was_written_without_a_lease(tables, mutex,
 def test_the_transaction_of_a_test_case_is_none(mutex):
     class Case(TestCase):
         def test(self):
-            request = RequestFactory().get("/")
-            self.kept = exclusive("one")(plain)(request)
+            assert connection.in_atomic_block
+            self.kept = exclusive("one")(plain)(RequestFactory().get("/"))
             assert mutex.holder("one") is None
 
-    result = Case("test").run()
-    assert result is not None
-    assert result.wasSuccessful(), result
+    result = unittest.TestResult()
+    unittest.TestSuite([Case("test")]).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
 
 
 @pytest.mark.parametrize("is_below", [False, True])
