@@ -28,29 +28,18 @@ NEEDS = "_sync_kit_needs"
 """Where a view remembers what it needs of its URL. Other decorators carry that along (`functools.wraps`)."""
 
 
-class Visit:
+class Visit(NamedTuple):
     """One call of a decorated view.
 
     Attributes:
         request: the request as the view gets it: Django's, or that of Django REST framework.
-        values: the values of the URL, by name.
+        values: what the view is called with, and the values of the URL, by name.
         call: runs the view, with the arguments that it was called with.
     """
 
-    __slots__ = ("call", "request", "values")
-
-    def __init__(
-        self,
-        request: Any,
-        view: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        parameters: Parameters,
-    ) -> None:
-        self.request = request
-        self.values = values_of(request, args, kwargs, parameters)
-        call = functools.partial(view, *args, **kwargs)
-        self.call = Do(call, call)
+    request: Any
+    values: Mapping[str, Any]
+    call: Do
 
 
 def around(
@@ -108,7 +97,8 @@ class _Calls:
         if request is None:
             where = f"{name_of(self._view)} has {self._decorator}"
             raise ConfigurationError(f"{where}, which is for requests, and was called without")
-        return self._steps_of(Visit(request, self.run, args, kwargs, self._parameters))
+        call = functools.partial(self.run, *args, **kwargs)
+        return self._steps_of(Visit(request, values_of(request, args, kwargs, self._parameters), Do(call, call)))
 
 
 def _around_class(kind: Any, steps_of: StepsOf, decorator: str, **more: Any) -> Any:
