@@ -79,8 +79,11 @@ class Frame:
         return TemplateResponse(self.request, f"{FOLDER}/{template}.html", {**shared, **context}, status=status)
 
     def again(self) -> HttpResponse:
-        """Back to this page, so that reloading it does nothing twice."""
-        return HttpResponseRedirect(self.request.get_full_path())
+        """Back to this page, so that reloading it does nothing twice. What follows on it nobody has selected."""
+        asked = self.request.GET.copy()
+        asked.pop("all", None)
+        path = self.request.get_full_path().partition("?")[0]
+        return HttpResponseRedirect(f"{path}?{asked.urlencode()}" if asked else path)
 
     def chosen(self, acts: Mapping[str, Act]) -> tuple[str, Act]:
         """The act that the form asks for. Raises `BadRequest`, and `PermissionDenied`."""

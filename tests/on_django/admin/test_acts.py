@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 
-from tests.on_django.admin.conftest import ROOT, told
+from tests.on_django.admin.conftest import ROOT, text, told
 
 
 def test_a_failed_job_is_retried_from_its_page(mail, client):
@@ -22,6 +22,16 @@ def test_selected_jobs_are_retried_and_no_other(mail, client):
     assert response.redirect_chain == [(f"{mail.link}?state=failed", 302)]
     assert told(response) == ["2 jobs run again."]
     assert [mail.status(job) for job in (first, second, third)] == ["waiting", "failed", "waiting"]
+
+
+def test_after_an_act_on_all_of_a_page_nothing_is_selected(mail, client):
+    jobs = [mail.send() for _ in range(60)]
+    page = client.get(f"{mail.link}?state=waiting&all=1")
+    assert text(page).count(" checked") == 50
+    chosen = [row["id"] for row in page.context["rows"]]
+    after = client.post(f"{mail.link}?state=waiting&all=1", {"action": "cancel", "job": chosen}, follow=True)
+    assert {row["id"] for row in after.context["rows"]} == {*jobs} - {*chosen}
+    assert " checked" not in text(after)
 
 
 def test_all_failed_jobs_are_retried(mail, client):
