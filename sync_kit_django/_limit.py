@@ -124,7 +124,7 @@ class Limit:
     def _key_of(self, request: Any, values: Mapping[str, Any], limiter: RateLimiter) -> Steps[str | int]:
         key: str | int | None = None
         if self._key is not None:
-            key = yield from self._asked(request, limiter)
+            key = read_key((yield ask(self._key, request)), limiter)
         elif self.template is None:
             return self._client.of(request, limiter)
         else:
@@ -132,17 +132,6 @@ class Limit:
                 key = yield from self.template.fill(request, values)
         # `~` is encoded in values: nobody can call himself so
         return f"~{self._client.of(request, limiter)}" if key in (None, "") else key
-
-    def _asked(self, request: Any, limiter: RateLimiter) -> Steps[str | int | None]:
-        key = yield ask(self._key, request)
-        if key is None or isinstance(key, (str, int)):
-            return key
-        if isinstance(key, UUID):
-            return str(key)
-        raise ConfigurationError(
-            f"limiter {limiter.name!r}: key= must return a text or a number, or None for the address, not "
-            f"{type(key).__name__}"
-        )
 
     def _read_template(self, key: object, user: UserOf | None) -> RequestTemplate | None:
         text = WORDS.get(key, key) if isinstance(key, str) else key
@@ -159,6 +148,17 @@ class Limit:
                 "the URL: take @rate_limited"
             )
         return template
+
+
+def read_key(key: Any, limiter: RateLimiter) -> str | int | None:
+    """What a function of the project says who is counted. Raises `ConfigurationError` for what is no key."""
+    if key is None or isinstance(key, (str, int)):
+        return key
+    if isinstance(key, UUID):
+        return str(key)
+    raise ConfigurationError(
+        f"limiter {limiter.name!r}: a key must be a text, a number or None, not {type(key).__name__}"
+    )
 
 
 class _Limiters:

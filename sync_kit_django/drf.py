@@ -15,11 +15,12 @@ from rest_framework.throttling import BaseThrottle
 from sync_kit import Unavailable
 from sync_kit_django._addresses import ClientAddress
 from sync_kit_django._charges import charges_of
-from sync_kit_django._limit import Limit
+from sync_kit_django._limit import Limit, read_key
 from sync_kit_django._steps import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from rest_framework.request import Request
     from rest_framework.response import Response
@@ -60,7 +61,7 @@ class RateLimitThrottle(BaseThrottle):  # type: ignore[misc]
 
     _wait: float | None = None
 
-    def get_key(self, request: Request, view: APIView) -> str | None:
+    def get_key(self, request: Request, view: APIView) -> str | int | UUID | None:
         """Who is counted: who is signed in, else the address. Override it; None is not throttled."""
         user: Any = request.user
         if user is not None and user.is_authenticated:
@@ -72,11 +73,12 @@ class RateLimitThrottle(BaseThrottle):  # type: ignore[misc]
         rates, charges = self._rates(view)[0], charges_of(request)
         if not rates or any(charge.decision.limited for charge in charges.made):
             return True
-        key = self.get_key(request, view)
+        limiter = self._limit_of_view(view).limiter
+        key = read_key(self.get_key(request, view), limiter)
         if key is None:
             return True
         try:
-            charge = run(charges.charge(self._limit_of_view(view).limiter, key, 1, returned=True))
+            charge = run(charges.charge(limiter, key, 1, returned=True))
         except Unavailable as error:
             raise _Away from error
         headers = getattr(view, "headers", None)

@@ -203,7 +203,7 @@ def test_a_key_function_may_know_nobody_and_return_an_odd_primary_key(client, vi
     with under(("", rate_limited("2/minute", key=lambda request: next(keys))(view))):
         assert client.codes(*["/"] * 5) == [200, 200, 429, 200, 200]
     with under(("", rate_limited("2/minute", key=wrong, name="odd")(view))):
-        said = "limiter 'odd': key= must return a text or a number, or None for the address, not bytes"
+        said = "limiter 'odd': a key must be a text, a number or None, not bytes"
         with pytest.raises(ConfigurationError, match=said):
             client.get("/")
 
