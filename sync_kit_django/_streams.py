@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     Lost = Callable[[LockLostError], Any]
 
 
-def hold(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
+def hold(request: Any, response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
     """Let what is left to do for a response hold the lease: its stream, the rendering of its template, or the commit.
 
-    Of the commit of a transaction around nobody hears in time; when the server closes the response, it has been.
+    Of the commit of a transaction around nobody hears in time; when the server closes the request, it has been.
     Call it inside of the guarded block. `lost` makes the answer for a lease that is lost while a template is rendered.
     """
     if getattr(response, "streaming", False):
@@ -34,9 +35,8 @@ def hold(response: Any, guard: Guard | BlockingGuard, lost: Lost) -> Any:
     elif not getattr(response, "is_rendered", True):
         _render_inside(response, guard, lost)
         guard.keep(response)
-    elif isinstance(guard, BlockingGuard) and hasattr(response, "close") and transaction_is_open():
-        response._resource_closers.append(Closer(guard))
-        guard.keep(response)
+    elif isinstance(guard, BlockingGuard) and transaction_is_open():
+        _until_closed(request, guard)
     return response
 
 
@@ -48,18 +48,22 @@ def _end_here(guard: Guard | BlockingGuard) -> LockLostError | None:
     return None
 
 
-class Closer:
-    """Ends a lease when its response is closed; what a cache keeps of it ends nothing."""
+def _until_closed(request: Any, guard: BlockingGuard) -> None:
+    """Let a request hold the lease until the server closes it, with whatever has become of its response.
 
-    def __init__(self, guard: BlockingGuard | None) -> None:
-        self._guard = guard
+    Who calls a view by hand closes nothing: then it is held as long as the request is there.
+    """
+    before, known = vars(request).get("close"), weakref.ref(request)
 
-    def __call__(self) -> None:
-        if self._guard is not None:
-            self._guard.end_here()
+    def close() -> None:
+        guard.end_here()
+        if before is not None:
+            before()
+        elif (ours := known()) is not None:
+            type(ours).close(ours)
 
-    def __reduce__(self) -> tuple[type[Closer], tuple[None]]:
-        return Closer, (None,)
+    request.close = close
+    guard.keep(request)
 
 
 class Parts:

@@ -168,16 +168,19 @@ class Section:
         return response
 
     def _inside(self, guard: BlockingGuard, visit: Visit) -> Any:
+        request = base_of(visit.request)
         with guard as lease:
-            setattr(base_of(visit.request), LEASE, lease)
-            return hold(visit.call.plain(), guard, lambda loss: run(self.refusal(visit.request, loss)))
+            setattr(request, LEASE, lease)
+            response = visit.call.plain()
+            return hold(request, response, guard, lambda loss: run(self.refusal(visit.request, loss)))
 
     async def _inside_async(self, guard: Guard, visit: Visit) -> Any:
+        request = base_of(visit.request)
         async with guard as lease:
-            setattr(base_of(visit.request), LEASE, lease)
+            setattr(request, LEASE, lease)
             response = visit.call.later()
             response = await response if inspect.isawaitable(response) else response
-            return hold(response, guard, lambda loss: run(self.refusal(visit.request, loss)))
+            return hold(request, response, guard, lambda loss: run(self.refusal(visit.request, loss)))
 
     def refusal(self, request: Any, error: Own) -> Steps[Any]:
         """The answer to what kept a view from being run."""

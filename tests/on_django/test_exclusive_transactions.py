@@ -10,8 +10,8 @@ import anyio
 import pytest
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.http import HttpResponse
-from django.test import RequestFactory, TestCase
+from django.http import HttpResponse, HttpResponseNotModified
+from django.test import Client, RequestFactory, TestCase
 from django.views import View
 from django.views.decorators.cache import cache_page
 
@@ -124,6 +124,25 @@ def test_a_lease_outlasts_a_transaction_that_is_around(tables, mutex, atomic_req
         assert client.codes("/", "/") == [200, 200]
     assert seen == [True, True]
     assert mutex.holder("one") is None
+
+
+def not_modified(view):
+    return lambda request: (view(request), HttpResponseNotModified())[1]
+
+
+def test_a_lease_ends_with_the_request_whatever_becomes_of_its_response(tables, mutex, atomic_requests):
+    """Middlewares replace responses, and a callback of a commit may fail: nobody closes the first response then."""
+
+    def write(request):
+        if request.GET:
+            transaction.on_commit(lambda: request.missing)
+        return HttpResponse()
+
+    client = Client(raise_request_exception=False)
+    with under(("", method(write)), ("replaced/", not_modified(method(plain)))):
+        for page, code in {"/replaced/": 304, "/": 200, "/?fails": 500}.items():
+            assert client.get(page).status_code == code
+            assert mutex.holder("one") is None
 
 
 def test_a_response_that_outlasts_a_transaction_can_be_cached(tables, mutex, atomic_requests):
