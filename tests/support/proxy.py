@@ -82,6 +82,9 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._listener is not None:
+            for listening in self._listener.sockets:
+                self._loop.remove_reader(listening)
+            await asyncio.sleep(0)  # whom asyncio has accepted already it hands over now; later it would lose him open
             self._listener.close()
             self._listener = None
         await self._cut()
