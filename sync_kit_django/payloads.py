@@ -69,14 +69,14 @@ def _named(schema: Any, seen: set[Any]) -> Iterator[type[Any]]:
     """Classes of models in a schema. One with annotations of its own has been thought about."""
     if get_origin(schema) is Annotated:
         return
-    if isclass(schema) and issubclass(schema, KINDS):
+    if _is_class(schema) and issubclass(schema, KINDS):
         yield schema
     for part in (*get_args(schema), *_fields(schema, seen)):
         yield from _named(part, seen)
 
 
 def _fields(schema: Any, seen: set[Any]) -> tuple[Any, ...]:
-    is_made_of_fields = isclass(schema) and (is_dataclass(schema) or is_typeddict(schema) or _has_fields(schema))
+    is_made_of_fields = _is_class(schema) and (is_dataclass(schema) or is_typeddict(schema) or _has_fields(schema))
     if not is_made_of_fields or schema in seen:
         return ()
     seen.add(schema)
@@ -84,6 +84,11 @@ def _fields(schema: Any, seen: set[Any]) -> tuple[Any, ...]:
         return tuple(get_type_hints(schema, include_extras=True).values())
     except Exception:  # pydantic says better what is wrong with it
         return ()
+
+
+def _is_class(schema: Any) -> bool:
+    """Python 3.10 takes `dict[str, int]` for a class, too."""
+    return isclass(schema) and get_origin(schema) is None
 
 
 def _has_fields(schema: type[Any]) -> bool:
