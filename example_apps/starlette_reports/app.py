@@ -7,10 +7,12 @@ Run it with `nox -s demo -- --serve`, or by hand:
 
 from __future__ import annotations
 
+import fcntl
 import mailbox
 import os
 import time
 from collections import Counter
+from contextlib import closing
 from difflib import SequenceMatcher
 from email.message import EmailMessage
 from pydoc_data.topics import topics
@@ -63,17 +65,16 @@ def send_newsletter(newsletter: Newsletter, job: Job) -> None:
 
 def deliver(message_id: str, email: Email) -> None:
     """Append to the mailbox, unless it was done before: jobs run at least once, so they look first."""
-    box = mailbox.mbox(os.environ["MAILBOX"])
-    box.lock()
-    try:
-        if all(message["Message-ID"] != f"<{message_id}@example.com>" for message in box):
-            message = EmailMessage()
-            message["Message-ID"] = f"<{message_id}@example.com>"
-            message["To"], message["Subject"] = email.to, email.subject
-            message.set_content(email.body)
-            box.add(message)
-    finally:
-        box.close()
+    with open(f"{os.environ['MAILBOX']}.locked", "a") as locked:
+        # a lock that ends with its process: the lock file of `mailbox` would stay behind whoever is killed
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        with closing(mailbox.mbox(os.environ["MAILBOX"])) as box:
+            if all(message["Message-ID"] != f"<{message_id}@example.com>" for message in box):
+                message = EmailMessage()
+                message["Message-ID"] = f"<{message_id}@example.com>"
+                message["To"], message["Subject"] = email.to, email.subject
+                message.set_content(email.body)
+                box.add(message)
 
 
 def user(request: Request) -> str:

@@ -50,3 +50,20 @@ def test_the_tests_of_the_app_itself_pass_with_and_without_a_server_of_their_own
         ran = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=50)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert " 8 passed" in ran.stdout
+
+
+DELIVER = "import app; app.deliver('1', app.Email(to='ann@example.com', subject='Hi', body='Hello'))"
+HANG = "import mailbox, time; mailbox.mbox.add = lambda *_: (print('inside', flush=True), time.sleep(60)); "
+
+
+def test_who_is_killed_while_he_writes_a_mail_keeps_nobody_from_the_mailbox(tmp_path):
+    box = tmp_path / "mail.mbox"
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "MAILBOX": str(box), "PYTHONPATH": path}
+    with subprocess.Popen([sys.executable, "-c", HANG + DELIVER], env=environment, stdout=subprocess.PIPE) as writing:
+        assert writing.stdout is not None
+        assert writing.stdout.readline() == b"inside\n"
+        writing.kill()
+    ran = subprocess.run([sys.executable, "-c", DELIVER], env=environment, capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    assert box.read_text().count("To: ann@example.com") == 1
